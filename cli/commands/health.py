@@ -1,0 +1,19 @@
+"""`lambdock health`."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.commands.options import Endpoint, Json, endpoint_of
+from cli.errors import reported
+
+
+def health(endpoint: Endpoint = None, json: Json = False) -> None:
+    """Tell whether the platform is well; exit code 1 when it is not.
+
+    Example:  lambdock health --json | jq .workers
+    """
+    with reported():
+        from cli.health import print_health
+
+        raise typer.Exit(0 if print_health(endpoint_of(endpoint), is_json=json) else 1)

@@ -1,0 +1,1 @@
+"""`lambdock serve`: Redis, controllers, the background process and workers as one process tree."""

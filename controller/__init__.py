@@ -1,0 +1,1 @@
+"""The control plane: Lambda's API, the stored functions, admission and placement."""

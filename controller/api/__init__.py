@@ -1,0 +1,1 @@
+"""The HTTP edge that every resource shares: identity, guards, errors, request bodies, health."""

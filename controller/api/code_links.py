@@ -1,0 +1,96 @@
+"""Signed links to deployment packages, as GetFunction hands them out, and the route behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.blobs.store import BlobNotFoundError
+from controller.domain.errors import AccessDeniedError, ResourceNotFoundError
+
+LIFETIME = timedelta(minutes=10)
+_PATH = "/_lambdock/code/{sha256}"
+_READ_DEADLINE_S = 60.0
+
+
+class BlobSource(Protocol):
+    """The one method of the blob store that is needed here."""
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the whole blob. Raises BlobNotFoundError."""
+        ...
+
+
+class CodeLinks:
+    """Makes links that open one package for some minutes, to whoever holds them."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def link(self, base_url: str, sha256: str) -> str:
+        """Return an absolute URL below `base_url`."""
+        expires = int((datetime.now(UTC) + LIFETIME).timestamp())
+        return (
+            f"{base_url.rstrip('/')}/_lambdock/code/{sha256}?expires={expires}&signature={self._sign(sha256, expires)}"
+        )
+
+    def check(self, sha256: str, expires: str, signature: str) -> None:
+        """Raise AccessDeniedError unless `link` made these and they have not expired."""
+        if not expires.isascii() or not expires.isdigit() or len(expires) > 12:
+            raise AccessDeniedError("The link to this package is malformed; call GetFunction for a new one.")
+        expected = self._sign(sha256, int(expires))
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            raise AccessDeniedError("The link to this package is not valid; call GetFunction for a new one.")
+        if int(expires) < datetime.now(UTC).timestamp():
+            raise AccessDeniedError("The link to this package has expired; call GetFunction for a new one.")
+
+    def _sign(self, sha256: str, expires: int) -> str:
+        return hmac.new(self._secret, f"{sha256}:{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def load_secret(path: Path) -> bytes:
+    """Return the secret kept at `path` (0600), making it first if need be. Safe for several processes at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            # Unlike a rename, a link never replaces the secret that another process has just made.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_bytes()
+
+
+def code_router(links: CodeLinks, blobs: BlobSource) -> APIRouter:
+    """Serve the packages behind the links."""
+    router = APIRouter(tags=["code"])
+
+    async def download(request: Request, sha256: str) -> Response:
+        query = request.query_params
+        links.check(sha256, query.get("expires", ""), query.get("signature", ""))
+        try:
+            async with asyncio.timeout(_READ_DEADLINE_S):
+                data = await blobs.get(sha256)
+        except (BlobNotFoundError, ValueError) as error:
+            raise ResourceNotFoundError(f"The package {sha256} is no longer stored.") from error
+        return Response(data, media_type="application/zip")
+
+    router.add_api_route(_PATH, download, methods=["GET"], response_model=None)
+    return router

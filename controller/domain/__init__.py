@@ -1,0 +1,1 @@
+"""What Lambda's API is about, as values and pure functions: no HTTP, no SQL, no Redis."""

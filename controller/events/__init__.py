@@ -1,0 +1,1 @@
+"""Asynchronous events: accepted durably, dispatched when there is room, run at least once."""

@@ -1,0 +1,1 @@
+"""The path of an invocation through the controller: payload, version, dispatch, reply."""

@@ -1,0 +1,1 @@
+"""Reads functions' logs from the workers that keep them."""

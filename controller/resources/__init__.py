@@ -1,0 +1,1 @@
+"""One folder per Lambda resource, each with routes, schemas, service and ports."""

@@ -1,0 +1,1 @@
+"""Limits and usage of an account in a region."""

@@ -1,0 +1,56 @@
+"""Keeps admission's directory in step with the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from controller.domain.function import FunctionHead, head_of
+from controller.resources.functions.ports import FunctionDirectory, FunctionStore
+
+DIRECTORY_DEADLINE_S = 10.0
+_PAGE = 500
+
+
+class HeadPublisher:
+    """Publishes heads so that the last one published is the one stored, whoever else publishes meanwhile."""
+
+    def __init__(self, store: FunctionStore, directory: FunctionDirectory) -> None:
+        self._store = store
+        self._directory = directory
+
+    async def publish_current(self, function_uid: str) -> None:
+        """Publish what the store holds, until it has not changed meanwhile; retire a function that has gone.
+
+        Two changes may overtake each other between store and directory. Each looks again after publishing, so the
+        one that publishes last has published the newest.
+        """
+        published: FunctionHead | None = None
+        while True:
+            function = await self._store.get_by_uid(function_uid)
+            if function is None:
+                if published is not None:
+                    await self.retire(published)
+                return
+            if head_of(function) == published:
+                return
+            published = head_of(function)
+            await self.publish(published)
+
+    async def publish(self, head: FunctionHead) -> None:
+        """Publish one head, within a deadline. Raises what the directory raises, and TimeoutError."""
+        async with asyncio.timeout(DIRECTORY_DEADLINE_S):
+            await self._directory.publish(head)
+
+    async def retire(self, head: FunctionHead) -> None:
+        """Retire one head, within a deadline. Raises what the directory raises, and TimeoutError."""
+        async with asyncio.timeout(DIRECTORY_DEADLINE_S):
+            await self._directory.retire(head)
+
+    async def list_heads(self) -> AsyncIterator[FunctionHead]:
+        """Yield the head of every function of every account, for rebuilding the directory."""
+        after = ""
+        while page := await self._store.page_by_uid(after=after, limit=_PAGE):
+            for function in page:
+                yield head_of(function)
+            after = page[-1].uid

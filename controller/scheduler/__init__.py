@@ -1,0 +1,1 @@
+"""The cell's own upkeep: lost workers, a changed Redis, what admission knows of functions."""

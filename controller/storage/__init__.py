@@ -1,0 +1,1 @@
+"""Where functions are kept: in memory, and in SQL."""

@@ -1,0 +1,33 @@
+"""`make docs`: every link of the documents leads to a file of this repository, and every target they name exists."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+_TARGET = re.compile(r"`make ([a-z]+)`")
+
+
+def problems() -> Iterator[str]:
+    """Name what is wrong, one line each."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    for document in sorted(documents):
+        text = document.read_text(encoding="utf-8")
+        name = document.relative_to(ROOT)
+        for link in _LINK.findall(text):
+            if "://" not in link and not link.startswith("mailto:") and not (document.parent / link).exists():
+                yield f"{name} links to {link}, which is not there"
+        for target in _TARGET.findall(text):
+            if target not in targets:
+                yield f"{name} tells of 'make {target}', which the Makefile does not have"
+
+
+if __name__ == "__main__":
+    found = list(problems())
+    sys.stdout.write("".join(f"{line}\n" for line in found) or "documents: every link and target is there\n")
+    sys.exit(1 if found else 0)

@@ -1,0 +1,140 @@
+"""A sandbox driver in memory: it isolates nothing and runs nothing, and does what it is told to do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.sandbox.driver import (
+    ExitStatus,
+    ProcessSpec,
+    Sandbox,
+    SandboxGoneError,
+    SandboxSpec,
+    SandboxStartFailedError,
+)
+
+KILLED = 137
+
+
+@dataclass(slots=True, eq=False)
+class MemorySandbox:
+    """What a test may look at, and steer."""
+
+    spec: SandboxSpec
+    sandbox: Sandbox
+    process: ProcessSpec | None = None
+    is_cpu_limited: bool = False
+    start_count: int = 1
+
+
+@dataclass(slots=True)
+class MemoryDriver:
+    """Implements `SandboxDriver`.
+
+    A released process runs until a test ends it with `exit`, or at once when `on_release` does. The Runtime API's
+    socket is a real one on a loopback port, so that a test can be the runtime.
+    """
+
+    run_root: Path
+    #: Awaited before each start: to delay it, to block it, or (by raising SandboxStartFailedError) to fail it.
+    before_start: Callable[[SandboxSpec], Awaitable[None]] | None = None
+    #: Called with each released process: to end it, or to play the runtime.
+    on_release: Callable[[MemorySandbox], None] | None = None
+    peak_mb: int = 42
+    #: By environment id; destroyed ones are gone from here and in `destroyed`.
+    live: dict[str, MemorySandbox] = field(default_factory=dict)
+    destroyed: list[str] = field(default_factory=list)
+    #: What a predecessor left: `sweep` removes it.
+    leftovers: list[str] = field(default_factory=list)
+    _count: int = 0
+
+    async def start(self, spec: SandboxSpec) -> Sandbox:
+        if self.before_start is not None:
+            await self.before_start(spec)
+        if spec.environment_id in self.live:
+            raise SandboxStartFailedError(f"sandbox {spec.environment_id} exists already")
+        self._count += 1
+        run_dir = self.run_root / spec.environment_id
+        run_dir.mkdir(parents=True)
+        os.mkfifo(run_dir / "log")
+        self.live[spec.environment_id] = MemorySandbox(spec=spec, sandbox=self._sandbox(spec, run_dir))
+        return self.live[spec.environment_id].sandbox
+
+    async def release(self, sandbox: Sandbox, process: ProcessSpec) -> None:
+        known = self._current(sandbox)
+        if known is None or sandbox.exited.done() or known.process is not None:
+            raise SandboxGoneError(f"sandbox {sandbox.environment_id} is gone, or its gate was opened before")
+        known.process = process
+        if self.on_release is not None:
+            self.on_release(known)
+
+    async def restart(self, sandbox: Sandbox) -> Sandbox:
+        known = self._current(sandbox)
+        if known is None:
+            raise SandboxStartFailedError(f"sandbox {sandbox.environment_id} is gone: there is nothing to restart")
+        if not sandbox.exited.done():
+            raise ValueError(f"sandbox {sandbox.environment_id} still runs; kill it before its restart")
+        if self.before_start is not None:
+            try:
+                await self.before_start(known.spec)
+            except BaseException:
+                await self.destroy(sandbox)
+                raise
+        known.process = None
+        known.is_cpu_limited = False
+        known.start_count += 1
+        known.sandbox = self._sandbox(known.spec, sandbox.run_dir)
+        return known.sandbox
+
+    def limit_cpu(self, sandbox: Sandbox) -> None:
+        if known := self._current(sandbox):
+            known.is_cpu_limited = True
+
+    async def kill(self, sandbox: Sandbox) -> None:
+        if self._current(sandbox) is not None:
+            self.exit(sandbox, KILLED)
+
+    async def destroy(self, sandbox: Sandbox) -> None:
+        if self._current(sandbox) is None:
+            return
+        self.exit(sandbox, KILLED)
+        del self.live[sandbox.environment_id]
+        self.destroyed.append(sandbox.environment_id)
+        (sandbox.run_dir / "log").unlink()
+        sandbox.run_dir.rmdir()
+
+    def memory_peak_mb(self, sandbox: Sandbox) -> int:
+        return self.peak_mb if self._current(sandbox) else 0
+
+    async def sweep(self) -> int:
+        count = len(self.leftovers)
+        self.leftovers.clear()
+        return count
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def exit(self, sandbox: Sandbox, code: int, *, oom_killed: bool = False) -> None:
+        """End the sandbox's first process, as if by itself; no effect on one that has ended."""
+        if not sandbox.exited.done():
+            sandbox.exited.set_result(ExitStatus(code=code, oom_killed=oom_killed))
+
+    def _sandbox(self, spec: SandboxSpec, run_dir: Path) -> Sandbox:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        return Sandbox(
+            id=f"memory-{self._count}",
+            environment_id=spec.environment_id,
+            runtime_api_listener=listener,
+            run_dir=run_dir,
+            exited=asyncio.get_running_loop().create_future(),
+        )
+
+    def _current(self, sandbox: Sandbox) -> MemorySandbox | None:
+        known = self.live.get(sandbox.environment_id)
+        return known if known is not None and known.sandbox is sandbox else None

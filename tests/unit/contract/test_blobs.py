@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from contract.blobs.directory import DirectoryBlobStore
+from contract.blobs.memory import MemoryBlobStore
+from contract.blobs.open import open_blob_store
+from contract.blobs.store import BlobStore
+from tests.suites.blob_store import BlobStoreSuite
+
+
+class TestMemoryBlobStore(BlobStoreSuite):
+    @pytest.fixture
+    def store(self) -> BlobStore:
+        return MemoryBlobStore()
+
+
+class TestDirectoryBlobStore(BlobStoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> BlobStore:
+        return DirectoryBlobStore(tmp_path / "blobs")
+
+    async def test_a_damaged_blob_is_not_copied(self, tmp_path: Path) -> None:
+        store = DirectoryBlobStore(tmp_path / "blobs")
+        sha256 = await store.put(b"sound")
+        (tmp_path / "blobs" / sha256[:2] / sha256[2:4] / sha256).write_bytes(b"wrong")
+        with pytest.raises(OSError, match="is damaged"):
+            await store.copy_to(sha256, tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
+
+    async def test_listing_removes_what_uploads_of_dead_processes_left(self, tmp_path: Path) -> None:
+        store = DirectoryBlobStore(tmp_path / "blobs")
+        await store.put(b"x")
+        old, new = tmp_path / "blobs/tmp/old", tmp_path / "blobs/tmp/new"
+        old.write_bytes(b"")
+        new.write_bytes(b"")
+        os.utime(old, (time.time() - 7200,) * 2)
+        assert len([item async for item in store.list()]) == 1
+        assert new.exists()
+        assert not old.exists()
+
+    async def test_a_put_leaves_no_temporary_file(self, tmp_path: Path) -> None:
+        store = DirectoryBlobStore(tmp_path / "blobs")
+        await store.put(b"x")
+        assert list((tmp_path / "blobs/tmp").iterdir()) == []
+
+
+async def test_a_file_url_opens_a_directory(tmp_path: Path) -> None:
+    store = open_blob_store(f"file://{tmp_path}/with%20space")
+    sha256 = await store.put(b"x")
+    assert (tmp_path / "with space" / sha256[:2] / sha256[2:4] / sha256).exists()
+
+
+@pytest.mark.parametrize("url", ["", "/plain", "file://", "file:///", "file://host/x", "s3://bucket", "file:///x?y=1"])
+def test_other_urls_are_refused_with_the_settings_name(url: str) -> None:
+    with pytest.raises(ValueError, match="LAMBDOCK_BLOB_URL"):
+        open_blob_store(url)

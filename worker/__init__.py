@@ -1,0 +1,1 @@
+"""The data plane of one engine: execution environments and what they run in."""

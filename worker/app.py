@@ -1,0 +1,245 @@
+"""Puts a worker together from its parts, and runs its lives one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from contract.blobs.open import open_blob_store
+from contract.bus.connection import RedisUnavailableError
+from contract.bus.operations import Operations, Registration
+from contract.bus.redis_bus import RedisBus
+from contract.keys import Keys
+from runtimes.catalog import RuntimeStatus, load_catalog
+from worker.code.cache import CodeCache
+from worker.engine import DockerEngine
+from worker.environments.environment import EnvironmentParts
+from worker.environments.pool import EnvironmentPool
+from worker.executor import Executor
+from worker.host_paths import find_host_state_dir
+from worker.images.engine_images import engine_architecture
+from worker.images.errors import RuntimeUnavailableError
+from worker.images.runtime_images import RuntimeImages
+from worker.logs.store import LogStore
+from worker.loop import LOST, Life, WorkerLoop
+from worker.preparation import Preparation
+from worker.sandbox.docker_driver import DockerDriver
+from worker.sandbox.fast_paths import FastPaths
+from worker.sandbox.identity import Owner
+from worker.sandbox.network import NetworkPolicy
+from worker.sandbox.selftest import engine_id, probe
+from worker.settings import WorkerSettings
+from worker.transfer import Transfer
+
+log = logging.getLogger(__name__)
+
+#: A worker can't begin without Redis; it waits this long before it gives up and is started again.
+_REGISTER_RETRY_S: Final = 60.0
+_CODE_EVICTION_S: Final = 300.0
+
+
+class Worker:
+    """One worker process. `run` returns when it has been told to stop, and has left nothing behind."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._catalog = load_catalog()
+
+    def stop(self) -> None:
+        """Begin to drain; `run` returns when that is done. Idempotent."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises what makes serving impossible, with a text for the operator."""
+        settings = self._settings
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        with DockerEngine.connected() as engine:
+            images = RuntimeImages(engine, self._catalog, settings.state_dir, mapping=settings.runtime_images)
+            host_state_dir = await find_host_state_dir(engine, settings.state_dir, settings.host_state_dir)
+            engine_name = await engine_id(engine)
+            fast_paths = await self._probe(engine, images, engine_name, host_state_dir)
+            blobs = open_blob_store(settings.blobs)
+            code = CodeCache(blobs, settings.state_dir)
+            logs = LogStore(settings.state_dir / "logs", settings.log_limit_mb * 2**20)
+            transfer = Transfer(blobs)
+            await code.start()
+            await logs.start()
+            bus = RedisBus(settings.redis_url, Keys(settings.cell))
+            try:
+                operations = Operations(bus)
+                preparation = Preparation(operations, images, code, logs)
+                while not self._stopping.is_set():
+                    await self._live(
+                        engine, engine_name, host_state_dir, fast_paths, operations, preparation, code, logs, transfer
+                    )
+            finally:
+                bus.close()
+                await transfer.close()
+                await logs.close()
+                await code.close()
+
+    async def _live(  # noqa: PLR0913 - all that outlives one life
+        self,
+        engine: DockerEngine,
+        engine_name: str,
+        host_state_dir: Path,
+        fast_paths: FastPaths,
+        operations: Operations,
+        preparation: Preparation,
+        code: CodeCache,
+        logs: LogStore,
+        transfer: Transfer,
+    ) -> None:
+        """One life: register, clear away what earlier ones left, serve, and leave nothing."""
+        settings = self._settings
+        info: dict[str, Any] = {"fast_paths": _describe(fast_paths), "engine": engine_name}
+        registration = await _register(operations, settings, engine_name)
+        life = Life(operations, registration)
+        owner = Owner(cell=settings.cell, engine_id=engine_name, worker_id=settings.worker_id, epoch=registration.epoch)
+        driver = DockerDriver(
+            engine,
+            owner=owner,
+            state_dir=settings.state_dir,
+            host_state_dir=host_state_dir,
+            fast_paths=fast_paths,
+            networks=NetworkPolicy(allowed=settings.allow_networks),
+        )
+        pool = EnvironmentPool(
+            EnvironmentParts(driver=driver, log_store=logs),
+            operations,
+            preparation,
+            self._catalog,
+            max_starts=settings.max_starts,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        pool.instance = registration.instance
+        executor = Executor(
+            operations, pool, transfer, on_fenced=life.ended.set, on_start=lambda is_ok: loop.started(is_ok)
+        )
+        loop = WorkerLoop(
+            life,
+            engine_id=engine_name,
+            memory_mb=settings.memory_total_mb,
+            pool=pool,
+            executor=executor,
+            info=lambda: {**info, "environments": pool.counts(), "invocations": executor.held_count},
+            on_prepare=preparation.prepare,
+            on_logs=preparation.read_logs,
+            on_forget=preparation.forget,
+        )
+        await _clear_away(operations, driver, registration)
+        log.info("serving", extra={"worker_id": registration.instance, "memory_mb": settings.memory_total_mb})
+        try:
+            async with (
+                self._drain_on_stop(loop),
+                _periodically(_CODE_EVICTION_S, lambda: code.evict(pool.code_in_use())),
+            ):
+                await loop.run()
+        finally:
+            await executor.abandon()
+            await pool.clear()
+            await _bury_self(operations, registration.instance)
+            await driver.close()
+
+    @asynccontextmanager
+    async def _drain_on_stop(self, loop: WorkerLoop) -> AsyncIterator[None]:
+        async def watch() -> None:
+            await self._stopping.wait()
+            loop.drain()
+            await asyncio.sleep(self._settings.drain_s)
+            log.warning("the drain time is over; running invocations are ended")
+            loop.end()
+
+        task = asyncio.create_task(watch(), name="drain")
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _probe(
+        self, engine: DockerEngine, images: RuntimeImages, engine_name: str, host_state_dir: Path
+    ) -> FastPaths:
+        """Try the fast paths on a sandbox of some runtime that can be had here, the oldest supported one first."""
+        architecture = await engine.call(engine_architecture, engine.client)
+        candidates = [*self._settings.runtime_images]
+        candidates += [name for name, entry in self._catalog.items() if entry.status is RuntimeStatus.SUPPORTED]
+        failures = []
+        for runtime in candidates:
+            try:
+                image = await images.ensure(runtime, architecture)
+            except RuntimeUnavailableError as error:
+                failures.append(f"{runtime}: {error}")
+                continue
+            owner = Owner(cell=self._settings.cell, engine_id=engine_name, worker_id=self._settings.worker_id, epoch=0)
+            return await probe(
+                engine, image, owner=owner, state_dir=self._settings.state_dir, host_state_dir=host_state_dir
+            )
+        raise RuntimeUnavailableError("no runtime can be had on this machine. " + " · ".join(failures))
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+async def _register(operations: Operations, settings: WorkerSettings, engine_name: str) -> Registration:
+    deadline = asyncio.get_running_loop().time() + _REGISTER_RETRY_S
+    while True:
+        try:
+            return await operations.register(settings.worker_id, engine_name, settings.memory_total_mb, b"{}")
+        except RedisUnavailableError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            log.warning("waiting for Redis")
+
+
+async def _clear_away(operations: Operations, driver: DockerDriver, registration: Registration) -> None:
+    """Earlier lives of this worker: their callers are answered first, their sandboxes removed, then they are buried."""
+    for predecessor in registration.predecessors:
+        await operations.fence(predecessor, LOST.to_json(), only_if_silent=False)
+    removed = await driver.sweep()
+    if removed:
+        log.info("removed what an earlier life left", extra={"sandboxes": removed})
+    for predecessor in registration.predecessors:
+        await operations.bury(predecessor)
+
+
+async def _bury_self(operations: Operations, instance: str) -> None:
+    try:
+        await operations.fence(instance, LOST.to_json(), only_if_silent=False)
+        await operations.bury(instance)
+    except RedisUnavailableError as error:
+        log.warning("could not take leave; the next life will", extra={"error": str(error)})
+
+
+def _describe(paths: FastPaths) -> dict[str, Any]:
+    return {
+        "cgroups": f"{paths.cgroup_version}, direct" if paths.has_cgroups else "by the engine",
+        "tmp": "loop-mounted disk" if paths.has_loop_disks else "tmpfs (counts as memory)",
+        "network": "entered namespace",
+        "missing": paths.missing,
+    }
+
+
+@asynccontextmanager
+async def _periodically(interval_s: float, work: Any) -> AsyncIterator[None]:
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await work()
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        task.cancel()

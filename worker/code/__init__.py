@@ -1,0 +1,1 @@
+"""Deployment packages on the worker's disk."""

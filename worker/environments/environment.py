@@ -1,0 +1,356 @@
+"""One execution environment: a sandbox, the Runtime API inside it, its log; and what each invocation makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from contract.launch import LaunchSpec
+from runtimes.catalog import RuntimeEntry
+from worker.environments.state import Change, State, next_state
+from worker.environments.variables import process_environment
+from worker.logs.capture import LogCapture
+from worker.logs.lines import Report, ReportStatus, init_report_line, init_start_line, log_stream_name
+from worker.logs.store import LogStore
+from worker.runtime_api import fatal_errors
+from worker.runtime_api.fatal_errors import FatalErrorType
+from worker.runtime_api.server import RuntimeApiServer
+from worker.runtime_api.types import ReportedError, ResponseTooLarge, RuntimeEvent, RuntimeResponse
+from worker.sandbox.driver import (
+    ExitStatus,
+    ProcessSpec,
+    Sandbox,
+    SandboxDriver,
+    SandboxGoneError,
+    SandboxSpec,
+    SandboxStartFailedError,
+)
+
+log = logging.getLogger(__name__)
+
+#: Lambda's limit for the Init phase; what takes longer is begun again, within the invocation and its time-out.
+INIT_LIMIT_S: Final = 10.0
+#: After its response a runtime that exits anyway (too large an answer) gets this long, before it is killed.
+_EXIT_GRACE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What an environment needs to know of one invocation."""
+
+    request_id: str
+    invoked_function_arn: str
+    payload: bytes
+    client_context: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationResult:
+    """How an invocation ended: the function answered, or failed (never the platform)."""
+
+    payload: bytes
+    #: None when the function answered.
+    error_type: str | None
+    #: The last 4 KB of the log, the platform's lines included.
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    body: bytes
+    error_type: str
+    is_timeout: bool = False
+    #: The runtime can't take another event.
+    is_fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentParts:
+    """What all environments of a worker share."""
+
+    driver: SandboxDriver
+    log_store: LogStore
+
+
+class Environment:
+    """Order: `start`, then `invoke` one at a time, then `stop`. Changes of state come from here only."""
+
+    def __init__(self, parts: EnvironmentParts, launch: LaunchSpec, runtime: RuntimeEntry, reservation: str) -> None:
+        self.id = uuid.uuid4().hex
+        self.launch = launch
+        #: Under which the worker's memory for it is reserved in Redis.
+        self.reservation = reservation
+        self.state = State.STARTING
+        self.idle_since = 0.0
+        self._parts = parts
+        self._runtime = runtime
+        self._sandbox: Sandbox | None = None
+        self._api: RuntimeApiServer | None = None
+        self._capture: LogCapture | None = None
+        self._restart: asyncio.Task[None] | None = None
+        #: Until the first invocation has reported it.
+        self._init_ms: float | None = None
+        self._init_failure: _Failure | None = None
+        self._stream = log_stream_name(datetime.now(UTC).date(), launch.version, self.id)
+
+    async def start(self, image: str, code_dir: Path) -> None:
+        """Start the sandbox and initialise the runtime. Raises SandboxStartFailedError, having left nothing.
+
+        A runtime that fails to initialise is no failure of the start: the first invocation reports it.
+        """
+        spec = SandboxSpec(
+            environment_id=self.id,
+            image=image,
+            memory_mb=self.launch.memory_mb,
+            ephemeral_storage_mb=self.launch.ephemeral_storage_mb,
+            code_dir=code_dir,
+            labels={"lambdock.function": self.launch.function_name, "lambdock.version": self.launch.version},
+        )
+        try:
+            await self._attach(await self._parts.driver.start(spec))
+        except SandboxStartFailedError:
+            self._change(Change.FAILED)
+            raise
+        began = time.monotonic()
+        self._capture_line(self._init_start(image))
+        failure = await self._initialise(INIT_LIMIT_S)
+        self._init_ms = (time.monotonic() - began) * 1000
+        if failure is None:
+            self._change(Change.READY)
+            self._begin_watch()
+            return
+        status = ReportStatus.TIMEOUT if failure.is_timeout else ReportStatus.ERROR
+        self._capture_line(init_report_line(self._init_ms, status, "" if failure.is_timeout else failure.error_type))
+        if not failure.is_timeout:
+            self._init_failure = failure
+        self._init_ms = None
+        await self._break_down()
+        await self._settled()
+
+    async def invoke(self, invocation: Invocation) -> InvocationResult:
+        """Run one invocation, within the function's time-out. Raises SandboxStartFailedError if a restart failed.
+
+        When it returns, no user code of the invocation runs any more (but what a runtime that stays does by itself).
+        """
+        await self._settled()
+        if self.state is State.DEAD:
+            raise SandboxStartFailedError(f"environment {self.id} could not be started again")
+        is_gated = self.state is State.GATED
+        self._change(Change.EVENT)
+        self._end_watch()
+        assert self._capture is not None
+        self._capture.begin(invocation.request_id, self.launch.version)
+        began = time.monotonic()
+        answer = await self._run(invocation, is_gated=is_gated)
+        duration_ms = (time.monotonic() - began) * 1000
+        failed = answer if isinstance(answer, _Failure) else None
+        report = self._report(invocation.request_id, duration_ms, failed)
+        tail = self._capture.end(report)
+        self._init_ms = None
+        self.idle_since = time.monotonic()
+        if failed is not None and failed.is_fatal:
+            await self._break_down()
+        else:
+            self._change(Change.ANSWERED)
+            self._begin_watch()
+        if isinstance(answer, _Failure):
+            return InvocationResult(payload=answer.body, error_type=answer.error_type, tail=tail)
+        return InvocationResult(payload=answer.body, error_type=None, tail=tail)
+
+    async def is_alive(self) -> bool:
+        """Wait for a restart that is under way, and tell whether the environment can still serve."""
+        await self._settled()
+        return self.state is not State.DEAD
+
+    async def stop(self) -> None:
+        """Destroy the sandbox with all that is in it. Idempotent; whatever ran in it is gone on return."""
+        self._change(Change.STOP)
+        self._end_watch()
+        if self._restart is not None:
+            self._restart.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._restart
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is not None:
+            await self._parts.driver.kill(sandbox)
+        await self._detach()
+        if sandbox is not None:
+            await self._parts.driver.destroy(sandbox)
+
+    # --- the steps of an invocation ---------------------------------------------------------------------------
+
+    async def _run(self, invocation: Invocation, *, is_gated: bool) -> RuntimeResponse | _Failure:
+        timeout_s = float(self.launch.timeout_s)
+        if self._init_failure is not None:
+            # The Init phase of this environment has failed just now: that is this invocation's answer.
+            failure, self._init_failure = self._init_failure, None
+            return failure
+        deadline = time.monotonic() + timeout_s
+        deadline_at_ms = int((time.time() + timeout_s) * 1000)
+        if is_gated:
+            failed = await self._initialise(timeout_s)
+            if failed is not None:
+                return self._timed_out(invocation) if failed.is_timeout else failed
+        assert self._api is not None
+        assert self._sandbox is not None
+        event = RuntimeEvent(
+            request_id=invocation.request_id,
+            deadline_at_ms=deadline_at_ms,
+            invoked_function_arn=invocation.invoked_function_arn,
+            payload=invocation.payload,
+            trace_id=invocation.trace_id,
+            client_context=invocation.client_context,
+        )
+        outcome = self._api.invoke(event)
+        await self._first_of(deadline - time.monotonic(), outcome)
+        if outcome.done() and not outcome.cancelled():
+            match outcome.result():
+                case RuntimeResponse() as response:
+                    return response
+                case ReportedError(body=body, error_type=error_type):
+                    return _Failure(body=body, error_type=error_type or FatalErrorType.FUNCTION_UNKNOWN, is_fatal=False)
+                case ResponseTooLarge():
+                    await self._first_of(_EXIT_GRACE_S)
+                    body = fatal_errors.response_too_large_error()
+                    return _Failure(body=body, error_type=FatalErrorType.FUNCTION_RESPONSE_TOO_LARGE)
+        if self._sandbox.exited.done():
+            return self._exited(invocation.request_id, self._sandbox.exited.result())
+        return self._timed_out(invocation)
+
+    async def _initialise(self, limit_s: float) -> _Failure | None:
+        """Open the gate, and wait until the runtime asks for its first event."""
+        assert self._api is not None
+        assert self._sandbox is not None
+        process = ProcessSpec(
+            argv=self._runtime.bootstrap_argv, env=process_environment(self.launch, self._runtime, self._stream)
+        )
+        ready, init_error = self._api.ready, self._api.init_error
+        with contextlib.suppress(SandboxGoneError):
+            await self._parts.driver.release(self._sandbox, process)
+            await self._first_of(limit_s, ready, init_error)
+        if ready.done() and not ready.cancelled():
+            self._parts.driver.limit_cpu(self._sandbox)
+            return None
+        if init_error.done() and not init_error.cancelled():
+            reported = init_error.result()
+            return _Failure(body=reported.body, error_type=reported.error_type or FatalErrorType.RUNTIME_UNKNOWN)
+        if self._sandbox.exited.done():
+            return self._exited("", self._sandbox.exited.result())
+        return _Failure(body=b"", error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
+
+    async def _first_of(self, limit_s: float, *futures: asyncio.Future[Any]) -> None:
+        """Wait for one of the futures, the end of the sandbox, or the limit."""
+        assert self._sandbox is not None
+        waited = [*futures, self._sandbox.exited]
+        await asyncio.wait(waited, timeout=max(limit_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+
+    def _init_start(self, image: str) -> str:
+        number = self._runtime.name.removeprefix(self._runtime.family)
+        arn = f"arn:aws:lambda:{self.launch.region}::runtime:{image.rpartition(':')[2]}"
+        return init_start_line(f"{self._runtime.family}:{number}.v1", arn)
+
+    def _timed_out(self, invocation: Invocation) -> _Failure:
+        body = fatal_errors.timeout_error(invocation.request_id, self.launch.timeout_s)
+        return _Failure(body=body, error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
+
+    @staticmethod
+    def _exited(request_id: str, status: ExitStatus) -> _Failure:
+        if status.oom_killed:
+            body = fatal_errors.out_of_memory_error(request_id)
+            return _Failure(body=body, error_type=FatalErrorType.RUNTIME_OUT_OF_MEMORY)
+        return _Failure(body=fatal_errors.exit_error(request_id, status.code), error_type=FatalErrorType.RUNTIME_EXIT)
+
+    def _report(self, request_id: str, duration_ms: float, failed: _Failure | None) -> Report:
+        assert self._sandbox is not None
+        status = None
+        if failed is not None and failed.is_timeout:
+            status, duration_ms = ReportStatus.TIMEOUT, self.launch.timeout_s * 1000.0
+        elif failed is not None:
+            status = ReportStatus.ERROR
+        return Report(
+            request_id=request_id,
+            duration_ms=duration_ms,
+            memory_size_mb=self.launch.memory_mb,
+            max_memory_used_mb=self._parts.driver.memory_peak_mb(self._sandbox),
+            init_duration_ms=self._init_ms,
+            status=status,
+            error_type=failed.error_type if failed is not None else "",
+        )
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def _break_down(self) -> None:
+        """Make sure that nothing of the runtime runs on, and start its sandbox again in the background."""
+        self._change(Change.BROKEN)
+        self._end_watch()
+        assert self._sandbox is not None
+        await self._parts.driver.kill(self._sandbox)
+        self._restart = asyncio.create_task(self._start_again(), name=f"restart-{self.id}")
+
+    async def _start_again(self) -> None:
+        assert self._sandbox is not None
+        try:
+            await self._sandbox.exited
+            await self._detach()
+            await self._attach(await self._parts.driver.restart(self._sandbox))
+        except SandboxStartFailedError as error:
+            log.warning("sandbox did not restart", extra={"environment_id": self.id, "error": str(error)})
+            self._sandbox = None
+            self._change(Change.FAILED)
+            return
+        self._change(Change.AT_GATE)
+
+    async def _settled(self) -> None:
+        if self._restart is not None:
+            await asyncio.shield(self._restart)
+            self._restart = None
+
+    async def _attach(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._capture = LogCapture(
+            sandbox.run_dir / "log",
+            store=self._parts.log_store,
+            function_uid=self.launch.function_uid,
+            stream=self._stream,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        self._capture.open()
+        self._api = RuntimeApiServer(sandbox.runtime_api_listener)
+        await self._api.start()
+
+    async def _detach(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+            self._api = None
+        if self._capture is not None:
+            self._capture.close()
+            self._capture = None
+
+    def _capture_line(self, line: str) -> None:
+        if self._capture is not None:
+            self._capture.line(line)
+
+    def _begin_watch(self) -> None:
+        """An idle runtime may exit by itself; its sandbox is then started again before anybody needs it."""
+        assert self._sandbox is not None
+        self._sandbox.exited.add_done_callback(self._on_idle_exit)
+
+    def _end_watch(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.exited.remove_done_callback(self._on_idle_exit)
+
+    def _on_idle_exit(self, _: asyncio.Future[ExitStatus]) -> None:
+        if self.state is State.IDLE:
+            self._change(Change.BROKEN)
+            self._restart = asyncio.create_task(self._start_again(), name=f"restart-{self.id}")
+
+    def _change(self, change: Change) -> None:
+        self.state = next_state(self.id, self.state, change)

@@ -1,0 +1,17 @@
+"""Why there is no image."""
+
+
+class RuntimeUnavailableError(Exception):
+    """Functions of this runtime can't run on this engine now; `reason` tells users and operators why and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BuildFailedError(Exception):
+    """The engine refused or failed to build; `str()` has the last lines of its output."""
+
+
+class BaseUnavailableError(Exception):
+    """A base image can't be had now; `str()` says why."""

@@ -1,0 +1,1 @@
+"""What functions print: from the pipe of each sandbox to tails, and to bounded files on the worker's disk."""

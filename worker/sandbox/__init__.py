@@ -1,0 +1,1 @@
+"""Isolation of user code: the port, and its drivers."""

@@ -1,0 +1,151 @@
+"""What the sandbox driver asks of the engine, each with a deadline and with the engine's words in its errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import docker.errors
+import requests.exceptions
+
+from worker.engine import DockerEngine
+from worker.sandbox.identity import CELL_LABEL
+
+#: Longer than the client's own limit for silence: when it passes, no call is under way that could still make things.
+DEADLINE_S = 90.0
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+#: Every way in which a call can fail that is the engine's matter.
+ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException, TimeoutError, OSError)
+
+
+class EngineCalls:
+    """The engine's container, volume and network requests."""
+
+    def __init__(self, engine: DockerEngine) -> None:
+        """Use `engine`, which the caller closes."""
+        self._engine = engine
+        self._api: Any = engine.client.api
+        self._networks: set[str] = set()
+        self._network_lock = asyncio.Lock()
+
+    async def create(self, config: dict[str, Any], name: str) -> str:
+        """Create a container on its (existing or now made) network and return its id."""
+        network = config["HostConfig"]["NetworkMode"]
+        await self._ensure_network(network, config["Labels"][CELL_LABEL])
+        try:
+            created = await self._call(self._api.create_container_from_config, config, name)
+        except docker.errors.NotFound as error:
+            if "network" not in str(error):
+                raise
+            # Somebody removed the bridge since we saw it.
+            self._networks.discard(network)
+            await self._ensure_network(network, config["Labels"][CELL_LABEL])
+            created = await self._call(self._api.create_container_from_config, config, name)
+        return str(created["Id"])
+
+    async def start(self, container: str) -> dict[str, Any]:
+        """Start a container and return what the engine tells about it."""
+        await self._call(self._api.start, container)
+        return await self.inspect(container)
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        """Return what the engine tells about a container."""
+        found: dict[str, Any] = await self._call(self._api.inspect_container, container)
+        return found
+
+    async def wait_stopped(self, container: str) -> None:
+        """Return once the engine itself knows that a container does not run."""
+        await self._call(self._api.wait, container)
+
+    async def kill(self, container: str) -> None:
+        """Send SIGKILL; no error for a container that does not run or exist."""
+        try:
+            await self._call(self._api.kill, container)
+        except docker.errors.APIError as error:
+            if error.status_code not in (_NOT_FOUND, _CONFLICT):
+                raise
+
+    async def remove(self, container: str) -> None:
+        """Kill and remove a container and its anonymous volumes; no error for an unknown one."""
+        try:
+            await self._call(self._api.remove_container, container, v=True, force=True)
+        except docker.errors.APIError as error:
+            if error.status_code == _CONFLICT and "already in progress" in str(error):
+                await self._call(self._api.wait, container, condition="removed")
+            elif error.status_code != _NOT_FOUND:
+                raise
+
+    async def remove_named(self, name: str, labels: dict[str, str]) -> None:
+        """Remove the container called `name` if it carries all of `labels`; no error for one that doesn't exist."""
+        try:
+            found = await self.inspect(name)
+        except docker.errors.NotFound:
+            return
+        if labels.items() <= (found["Config"]["Labels"] or {}).items():
+            await self.remove(found["Id"])
+
+    async def list_containers(self, labels: list[str]) -> list[dict[str, Any]]:
+        """Return all containers, running or not, with the labels."""
+        found: list[dict[str, Any]] = await self._call(self._api.containers, all=True, filters={"label": labels})
+        return found
+
+    async def remove_unused_volumes(self, labels: list[str], belongs: Callable[[dict[str, str]], bool]) -> None:
+        """Remove volumes that no container uses, with the labels and with further ones that `belongs` accepts."""
+        found = await self._call(self._api.volumes, filters={"label": labels, "dangling": True})
+        for volume in found["Volumes"] or []:
+            if belongs(volume.get("Labels") or {}):
+                try:
+                    await self._call(self._api.remove_volume, volume["Name"])
+                except docker.errors.APIError as error:
+                    if error.status_code not in (_NOT_FOUND, _CONFLICT):
+                        raise
+
+    async def remove_network(self, name: str) -> None:
+        """Remove a network; no error for one that is unknown or in use."""
+        self._networks.discard(name)
+        try:
+            await self._call(self._api.remove_network, name)
+        except docker.errors.APIError as error:
+            if error.status_code not in (_NOT_FOUND, _CONFLICT, 403):
+                raise
+
+    async def _ensure_network(self, name: str, cell: str) -> None:
+        if name in self._networks:
+            return
+        async with self._network_lock:
+            if name in self._networks:
+                return
+            try:
+                found = await self._call(self._api.inspect_network, name)
+            except docker.errors.NotFound:
+                await self._create_network(name, cell)
+                found = await self._call(self._api.inspect_network, name)
+            if (found.get("Labels") or {}).get(CELL_LABEL) != cell:
+                raise docker.errors.DockerException(
+                    f"a network {name!r} exists that is not Lambdock's (label {CELL_LABEL}={cell} expected, found "
+                    f"{found.get('Labels')}); remove it, or choose another name for the cell"
+                )
+            self._networks.add(name)
+
+    async def _create_network(self, name: str, cell: str) -> None:
+        try:
+            await self._call(
+                self._api.create_network,
+                name,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                enable_ipv6=False,
+                check_duplicate=True,
+                labels={CELL_LABEL: cell},
+            )
+        except docker.errors.APIError as error:
+            # Another worker of the cell made it at the same moment.
+            if error.status_code != _CONFLICT:
+                raise
+
+    async def _call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self._engine.call(fn, *args, **kwargs)

@@ -1,0 +1,73 @@
+"""The settings of a worker, from `LAMBDOCK_…` variables; read once, at the start."""
+
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """What an operator may choose for a worker. Impossible values refuse to start, naming the variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAMBDOCK_", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    cell: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
+    state_dir: Path = Path(".lambdock")
+    #: Empty: `file://{state_dir}/blobs`.
+    blob_url: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    #: Must be this worker's alone, and stay the same through its restarts.
+    worker_id: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    #: What the engine calls `state_dir`; empty: found by asking the engine about this container, else the same.
+    host_state_dir: str = ""
+    #: Memory for environments, in MB; 0: three quarters of the machine's.
+    memory_mb: int = Field(default=0, ge=0)
+    #: How long an unused environment is kept. `LAMBDA_KEEPALIVE_MS` is understood too.
+    idle_timeout_s: float = Field(default=600.0, gt=0)
+    #: Sandboxes being started at a time; more only queue inside the engine.
+    max_starts: int = Field(default=3, ge=1)
+    #: Private networks that functions may reach all the same.
+    allow_networks: Annotated[tuple[IPv4Network, ...], NoDecode] = ()
+    #: Runtime to image, for runtimes that can't be built here: `{"python3.12": "my/image"}`.
+    runtime_images: dict[str, str] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("LAMBDOCK_RUNTIME_IMAGES", "LAMBDA_RUNTIME_IMAGE_MAPPING", "runtime_images"),
+    )
+    #: How much of each function's log is kept on this worker.
+    log_limit_mb: int = Field(default=16, ge=1)
+    #: How long running invocations may go on when the worker is told to stop.
+    drain_s: float = Field(default=20.0, ge=0)
+
+    @field_validator("allow_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(IPv4Network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def blobs(self) -> str:
+        """The blob store's URL, with its default filled in."""
+        return self.blob_url or f"file://{self.state_dir / 'blobs'}"
+
+    @property
+    def memory_total_mb(self) -> int:
+        """Memory for environments, with its default filled in."""
+        if self.memory_mb:
+            return self.memory_mb
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4 // 2**20
