@@ -50,7 +50,8 @@ class RedisBus:
         #: The life of the Redis server that this process last talked to.
         self.run_id = ""
         self._connection: RedisConnection | None = None
-        self._connecting = asyncio.Lock()
+        #: The attempt that all callers wait for together; one each would take many time-outs in a row.
+        self._connecting: asyncio.Task[RedisConnection] | None = None
         #: Scripts run and other commands sent, for the test that counts them.
         self.calls: dict[str, int] = {}
 
@@ -144,14 +145,24 @@ class RedisBus:
 
     def close(self) -> None:
         """Close the shared connection. Readers close theirs when their generators are closed."""
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._connection is not None:
             self._connection.close()
 
     async def _connect(self) -> RedisConnection:
-        async with self._connecting:
-            if self._connection is None or not self._connection.is_open:
-                self._connection = await self._open()
+        if self._connection is not None and self._connection.is_open:
             return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._open())
+            self._connecting.add_done_callback(self._connected)
+        return await asyncio.shield(self._connecting)
+
+    def _connected(self, attempt: asyncio.Task[RedisConnection]) -> None:
+        self._connecting = None
+        # Its failure is told to those who wait, if any still do.
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._connection = attempt.result()
 
     async def _open(self) -> RedisConnection:
         """Connect; when the server is not the one that the cell has agreed on, begin to reconcile before anything else.

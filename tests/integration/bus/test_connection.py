@@ -13,7 +13,7 @@ from contract.bus.connection import RedisAddress, RedisConnection, RedisReplyErr
 from contract.bus.redis_bus import RedisBus
 from contract.keys import Keys
 from tests.integration.bus.cell import Cell
-from tests.redis_fixture import RedisServer
+from tests.redis_fixture import RedisServer, binaries
 from tests.waiting import wait_until
 
 
@@ -73,7 +73,7 @@ async def test_a_cut_connection_fails_all_that_wait_and_all_that_come(
 ) -> None:
     connection = await RedisConnection.open(RedisAddress.parse(mortal_server.url))
     waiting = [connection.command("BLPOP", "nothing", 0) for _ in range(3)]
-    await asyncio.gather(kill_clients(mortal_server))
+    await kill_clients(mortal_server)
 
     failures = await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -83,13 +83,13 @@ async def test_a_cut_connection_fails_all_that_wait_and_all_that_come(
         await connection.command("PING")
 
 
-async def test_a_wrong_password_and_a_missing_one_are_told_as_redis_tells_them(tmp_path: object) -> None:
-    from tests.redis_fixture import binaries
-
+async def test_a_wrong_password_and_a_missing_one_are_told_as_redis_tells_them() -> None:
     server = RedisServer(next(iter(binaries().values())), password="right")
     server.start()
     try:
-        assert await RedisBus(server.url, Keys("c")).command("PING") == b"PONG"
+        bus = RedisBus(server.url, Keys("c"))
+        assert await bus.command("PING") == b"PONG"
+        bus.close()
         for url, text in (("unix://:wrong@", "WRONGPASS"), ("unix://", "NOAUTH")):
             with pytest.raises(RedisReplyError, match=text):
                 await RedisBus(f"{url}{server.socket}", Keys("c")).command("PING")
@@ -97,7 +97,7 @@ async def test_a_wrong_password_and_a_missing_one_are_told_as_redis_tells_them(t
         server.remove()
 
 
-async def test_a_server_that_is_not_there_is_named_after_the_retry_time(tmp_path: object) -> None:
+async def test_a_server_that_is_not_there_is_named_after_the_retry_time() -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -136,11 +136,10 @@ async def test_commands_are_answered_although_their_connection_is_cut_again_and_
     mortal_server: RedisServer, mortal_cell: Cell
 ) -> None:
     function = await mortal_cell.function()
-    calls = [asyncio.create_task(mortal_cell.enqueue(function, f"e{n}")) for n in range(300)]
 
-    while not all(call.done() for call in calls):
-        await kill_clients(mortal_server)
-    await asyncio.gather(*calls)
+    for number in range(10):
+        calls = [mortal_cell.enqueue(function, f"e{number}-{n}") for n in range(30)]
+        await asyncio.gather(kill_clients(mortal_server), *calls)
 
     assert await mortal_cell.bus.command("LLEN", mortal_cell.keys.events(function.uid)) == 300
 
@@ -214,3 +213,17 @@ def test_it_works_on_uvloop_too(server: RedisServer) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(talk()) == [b"%d" % n for n in range(100)]
+
+
+async def test_many_callers_share_one_attempt_to_connect(server: RedisServer) -> None:
+    bus = RedisBus(server.url, Keys("many"))
+    watcher = await RedisConnection.open(RedisAddress.parse(server.url))
+    before = int((await watcher.command("INFO", "stats")).split(b"total_connections_received:")[1].split()[0])
+
+    await asyncio.gather(*(bus.command("PING") for _ in range(100)))
+
+    after = int((await watcher.command("INFO", "stats")).split(b"total_connections_received:")[1].split()[0])
+    assert after - before == 1
+    await bus.command("DEL", bus.keys.generation(), bus.keys.reconciling())
+    bus.close()
+    watcher.close()
