@@ -18,6 +18,9 @@ from contract.keys import Keys
 from tests.integration.bus.cell import Cell
 from tests.redis_fixture import RedisServer, binaries
 
+#: Everything in a stream has been read.
+END = b"9999999999999"
+
 
 def cpu_s(pid: int) -> float:
     """CPU time of a process and all its threads so far."""
@@ -29,16 +32,23 @@ async def measure(server: RedisServer, callers: int, pairs: int) -> str:
     cell = Cell(RedisBus(server.url, Keys("bench")), server.url)
     await cell.open()
     worker = await cell.worker(memory_mb=callers * 128)
+    # Heard of an hour from now, so that nobody need send heartbeats.
+    await cell.silence(worker, -3_600_000)
     function = await cell.function(memory_mb=128)
     payload = b"x" * 1024
 
     async def call(prefix: str, count: int) -> None:
         for number in range(count):
             request = cell.request(function, f"{prefix}{number}", payload=payload)
-            answer = await cell.operations.dispatch(request)
+            answer = await cell.operations.dispatch(request, last_reply=END)
             assert answer.instance, answer
             await cell.operations.complete(
-                worker.instance, request.id, is_reusable=True, header=b"{}", payload=payload, last_inbox=b"9999999999999"
+                worker.instance,
+                request.id,
+                is_reusable=True,
+                header=b"{}",
+                payload=payload,
+                last_inbox=END,
             )
 
     async def all_call(prefix: str, count: int) -> None:

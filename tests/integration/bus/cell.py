@@ -66,9 +66,7 @@ class Cell:
         return made
 
     async def publish(self, function: Function) -> int:
-        return await self.operations.publish(
-            function.uid, function.generation, function.reserved, ACCOUNT, self.limit
-        )
+        return await self.operations.publish(function.uid, function.generation, function.reserved, ACCOUNT, self.limit)
 
     async def worker(self, name: str = "w", *, engine: str = "engine", memory_mb: int = 4096) -> FakeWorker:
         worker = FakeWorker(self.bus, name, engine=engine, memory_mb=memory_mb)

@@ -176,3 +176,19 @@ async def test_a_function_without_reservation_can_be_deleted(cell: Cell) -> None
 
     assert await cell.operations.retire_function(function.uid) == 0
     assert await cell.operations.retire_function("never-published") == 0
+
+
+async def test_a_published_version_of_a_deleted_function_does_not_become_idle_again(cell: Cell) -> None:
+    worker = await cell.worker()
+    function = await cell.function()
+    request = cell.request(function, "i")
+    bus, version = cell.bus, f"{function.uid}:7"
+    await bus.script(
+        "dispatch", "i", function.uid, 1, version, 512, "c", request.header, b"", b"launch", "", "", 5000, 2000
+    )
+    await cell.operations.retire_function(function.uid)
+
+    answer = await cell.operations.complete(worker.instance, "i", is_reusable=True, header=REPLY, payload=b"")
+
+    assert answer is Completion.DESTROY
+    assert await cell.tokens(version) == []

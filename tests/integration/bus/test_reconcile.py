@@ -156,9 +156,7 @@ async def test_workers_replace_what_redis_has_forgotten_by_what_they_know(
     assert await cell.in_flight(function) == await cell.in_pool() == 0
 
 
-async def test_what_was_in_the_inbox_and_unread_is_run_after_all(
-    mortal_server: RedisServer, mortal_cell: Cell
-) -> None:
+async def test_what_was_in_the_inbox_and_unread_is_run_after_all(mortal_server: RedisServer, mortal_cell: Cell) -> None:
     cell = mortal_cell
     worker = await cell.worker(memory_mb=1536)
     warm, old = await cell.function("warm"), await cell.function("old")
@@ -290,3 +288,50 @@ async def test_reconciling_while_others_dispatch_and_complete_loses_no_count(cel
         assert await cell.in_flight(function) == len(worker.held)
         for name in list(worker.held)[:3]:
             await worker.complete(name)
+
+
+async def test_a_reconciled_epoch_is_never_given_to_a_later_life(cell: Cell) -> None:
+    worker = await cell.worker()
+    await cell.worker()
+    await cell.bus.command("DEL", cell.keys.epoch(worker.name), cell.keys.worker(worker.instance))
+    worker.instance, worker.epoch = f"{worker.name}@7", 7
+
+    assert await worker.reconcile() is WorkerState.LIVE
+
+    later = await cell.worker()
+    assert later.epoch == 8
+
+
+async def test_events_are_not_claimed_while_workers_have_yet_to_report(
+    mortal_server: RedisServer, mortal_cell: Cell
+) -> None:
+    cell = mortal_cell
+    worker = await cell.worker()
+    function = await cell.function()
+    await cell.enqueue(function, "e")
+    await restart(mortal_server, cell)
+
+    assert await cell.operations.claim(cell.controller, 1) == []
+    await worker.reconcile()
+    await cell.operations.heads_published()
+
+    assert [claim.id for claim in await cell.operations.claim(cell.controller, 1)] == ["e"]
+
+
+async def test_a_redis_that_has_lost_everything_is_filled_again_from_workers_and_heads(cell: Cell) -> None:
+    worker = await cell.worker()
+    function = await cell.function()
+    for name in ("idle", "busy"):
+        await cell.dispatch(function, name)
+    await worker.read()
+    await worker.complete("idle")
+    for name in await cell.all_keys():
+        await cell.bus.command("DEL", cell.keys.prefix + name)
+
+    assert await worker.reconcile() is WorkerState.LIVE
+    await cell.publish(function)
+
+    await agree(cell, worker)
+    assert await cell.in_flight(function) == await cell.in_pool() == 1
+    answer = await cell.dispatch(function)
+    assert (answer.instance, answer.is_cold) == (worker.instance, False)

@@ -167,9 +167,7 @@ class CellMachine(RuleBasedStateMachine):
             assert self.run(self.cell.operations.bury(worker.instance))
             for name in held:
                 self._ended(name.decode())
-            self.workers[number] = self.run(
-                self.cell.worker(worker.name, engine=worker.engine, memory_mb=ENGINE_MB)
-            )
+            self.workers[number] = self.run(self.cell.worker(worker.name, engine=worker.engine, memory_mb=ENGINE_MB))
 
     @invariant()
     def counts_are_the_truth(self) -> None:
@@ -202,9 +200,7 @@ class CellMachine(RuleBasedStateMachine):
         held = await self.cell.bus.command("SMEMBERS", self.cell.keys.held(worker.instance))
         used = Counter(self.versions[name.decode()] for name in held)
         ending: Counter[str] = Counter()
-        unread = await self.cell.bus.command(
-            "XRANGE", self.cell.keys.inbox(worker.instance), b"(" + worker.cursor, "+"
-        )
+        unread = await self.cell.bus.command("XRANGE", self.cell.keys.inbox(worker.instance), b"(" + worker.cursor, "+")
         for _, flat in unread:
             message = dict(zip(flat[::2], flat[1::2], strict=True))
             ending.update(message.get(b"e", b"").decode().split())
@@ -248,7 +244,7 @@ def test_any_sequence_of_operations_keeps_the_counts_equal_to_the_truth(server: 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             database=None,

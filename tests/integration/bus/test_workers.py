@@ -93,9 +93,10 @@ async def test_a_zombie_is_told_that_it_is_fenced_whatever_it_does(cell: Cell) -
     replies = len(await cell.replies())
 
     for _ in ("fenced", "buried"):
-        assert await zombie.operations.complete(
-            zombie.instance, "busy", is_reusable=True, header=b"", payload=b""
-        ) is Completion.FENCED
+        assert (
+            await zombie.operations.complete(zombie.instance, "busy", is_reusable=True, header=b"", payload=b"")
+            is Completion.FENCED
+        )
         assert await zombie.handback("other") == "fenced"
         await cell.operations.bury(zombie.instance)
 
@@ -130,9 +131,8 @@ async def test_completing_and_fencing_at_once_answer_the_caller_once(cell: Cell)
         await worker.read()
 
         await asyncio.gather(
-            worker.complete(f"i{number}"), FakeWorker(fencer, "").operations.fence(
-                worker.instance, DEAD, only_if_silent=False
-            )
+            worker.complete(f"i{number}"),
+            FakeWorker(fencer, "").operations.fence(worker.instance, DEAD, only_if_silent=False),
         )
 
         assert len(await cell.replies()) == number + 1
