@@ -34,7 +34,7 @@ class _Message:
         known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{key: value for key, value in data.items() if key in known})
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not a {cls.__name__}: {error}") from error
 
 

@@ -66,13 +66,14 @@ def create_app(services: Services) -> FastAPI:
     )
     core, callers = services.core, services.callers
     for router in (
+        # The first that matches serves: invocations come before everything else.
+        *services.routers,
         functions_router(core.functions, core.versions, callers, services.links),
         versions_router(core.versions, callers),
         concurrency_router(core.concurrency, callers),
         account_router(core.account, callers),
         code_router(services.links, services.blobs),
         health_router(services.probes, services.workers),
-        *services.routers,
     ):
         app.include_router(router)
     return app

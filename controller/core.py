@@ -52,7 +52,9 @@ def build_core(  # one argument per port
     heads = HeadPublisher(store, directory)
     return Core(
         functions=FunctionService(store=store, lookup=lookup, blobs=blobs, heads=heads, queue=queue, stamps=stamps),
-        versions=VersionService(functions=store, versions=store, lookup=lookup, queue=queue, stamps=stamps),
+        versions=VersionService(
+            functions=store, versions=store, lookup=lookup, heads=heads, queue=queue, stamps=stamps
+        ),
         concurrency=ConcurrencyService(
             reservations=store, lookup=lookup, heads=heads, stamps=stamps, account_limit=account_concurrency
         ),

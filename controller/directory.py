@@ -23,3 +23,7 @@ class RedisDirectory:
     async def retire(self, head: FunctionHead) -> None:
         """See FunctionDirectory."""
         await self._operations.retire_function(head.uid)
+
+    async def retire_version(self, function_uid: str, version: str) -> None:
+        """See FunctionDirectory."""
+        await self._operations.retire_version(function_uid, f"{function_uid}:{version}")

@@ -84,7 +84,7 @@ async def open_api(settings: ControllerSettings) -> AsyncIterator[Services]:
         durability = Durability(events_bus)
         acceptor = EventAcceptor(Operations(events_bus), durability, parts.services.blobs, versions)
         pump = EventPump(parts.operations, dispatcher)
-        recovery = Recovery(parts.operations, parts.core.heads, controller)
+        recovery = Recovery(parts.operations, parts.core.heads, controller, on_new_redis=versions.clear)
         transfer_host, transfer_port = split_address("LAMBDOCK_TRANSFER_LISTEN", settings.transfer_listen)
 
         @asynccontextmanager

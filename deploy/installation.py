@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from deploy.console import ROOT, GivingUpError
 
-ENV_FILE = ROOT / ".env"
 EXAMPLE = ROOT / ".env.example"
 #: The default of docker-compose.yml.
 VERSION = "0.1.0"
@@ -32,6 +33,8 @@ class Installation:
     #: The bases that the operator chose; None: find out.
     base: str | None
     redis_base: str | None
+    #: The settings that compose reads; need not exist.
+    env_file: Path
     #: For compose and everything else that is called.
     environment: dict[str, str] = field(repr=False)
 
@@ -42,12 +45,19 @@ class Installation:
 
     def compose(self, *arguments: str) -> list[str]:
         """Return the command that runs compose for this installation."""
-        return ["bash", str(ROOT / "deploy/compose.sh"), "-p", self.project, *arguments]
+        named = ["--env-file", str(self.env_file)] if self.env_file.exists() else []
+        return ["bash", str(ROOT / "deploy/compose.sh"), *named, "-p", self.project, *arguments]
+
+
+def env_file() -> Path:
+    """Return where this installation's settings are: LAMBDOCK_ENV_FILE (for a second one from this folder), else `.env`."""
+    return Path(os.environ.get("LAMBDOCK_ENV_FILE") or ROOT / ".env").absolute()
 
 
 def read() -> Installation:
     """Read the installation's settings; `.env` need not exist. Raises: GivingUpError naming a bad setting."""
-    values = {**_parse(ENV_FILE.read_text(encoding="utf-8") if ENV_FILE.exists() else ""), **os.environ}
+    file = env_file()
+    values = {**_parse(file.read_text(encoding="utf-8") if file.exists() else ""), **os.environ}
     project = values.get("COMPOSE_PROJECT_NAME") or "lambdock"
     cell = values.get("LAMBDOCK_CELL") or "lambdock"
     port = values.get("LAMBDOCK_PORT") or "4566"
@@ -65,24 +75,38 @@ def read() -> Installation:
         cell=cell,
         port=int(port),
         version=values.get("LAMBDOCK_VERSION") or VERSION,
-        runtimes=tuple((values.get("LAMBDOCK_UP_RUNTIMES") or "python3.11").split()),
+        runtimes=_runtimes_to_make(values),
         base=values.get("LAMBDOCK_BASE") or None,
         redis_base=values.get("LAMBDOCK_REDIS_BASE") or None,
+        env_file=file,
         environment=environment,
     )
 
 
 def make_env_file() -> bool:
     """See that `.env` exists and holds a password; return whether it was changed. Nothing in it is overwritten."""
-    text = ENV_FILE.read_text(encoding="utf-8") if ENV_FILE.exists() else EXAMPLE.read_text(encoding="utf-8")
-    if ENV_FILE.exists() and _parse(text).get(_PASSWORD):
+    file = env_file()
+    text = (file if file.exists() else EXAMPLE).read_text(encoding="utf-8")
+    if file.exists() and _parse(text).get(_PASSWORD):
         return False
     text = text.rstrip("\n") + f"\n{_PASSWORD}={secrets.token_hex(24)}\n"
-    draft = ENV_FILE.with_suffix(".new")
+    draft = file.with_name(f"{file.name}.new")
     draft.touch(mode=0o600)
     draft.write_text(text, encoding="utf-8")
-    draft.replace(ENV_FILE)
+    draft.replace(file)
     return True
+
+
+def _runtimes_to_make(values: dict[str, str]) -> tuple[str, ...]:
+    """The runtimes to make ahead, without those for which the operator has images."""
+    try:
+        supplied = json.loads(values.get("LAMBDOCK_RUNTIME_IMAGES") or "{}")
+    except ValueError as error:
+        raise GivingUpError(
+            f"LAMBDOCK_RUNTIME_IMAGES is no JSON ({error}); it takes an object such as "
+            '{"python3.12": "registry.example.org/py312:1"}'
+        ) from None
+    return tuple(name for name in (values.get("LAMBDOCK_UP_RUNTIMES") or "python3.11").split() if name not in supplied)
 
 
 def _parse(text: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deploy import installation as installations
@@ -14,13 +15,17 @@ from deploy import port, service_images
 from deploy.console import LOG, ROOT, GivingUpError, run, say, step, succeeds
 from deploy.installation import Installation
 
-READY_DEADLINE_S = 120
+#: A worker for whose runtimes no image is there makes one first.
+READY_DEADLINE_S = 400
 START_DEADLINE_S = 180
 RUNTIME_DEADLINE_S = 1200
 DEPLOY_DEADLINE_S = 900
 ENGINE_DEADLINE_S = 900
 
+PYTHON = ROOT / ".venv/bin/python"
 LAMBDOCK = str(ROOT / ".venv/bin/lambdock")
+#: Keeps two runs of this folder from making the same image twice.
+IMAGE_LOCKS = ROOT / ".lambdock/images"
 
 
 def main() -> int:
@@ -29,7 +34,7 @@ def main() -> int:
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_bytes(b"")
         if installations.make_env_file():
-            say("  ok   settings written to .env (every knob: .env.example)")
+            say(f"  ok   settings written to {installations.env_file().name} (every knob: .env.example)")
         here = installations.read()
         bring_up(here)
     except GivingUpError as error:
@@ -54,26 +59,36 @@ def bring_up(here: Installation) -> None:
     with step("base images (the first time: up to two minutes)"):
         service_images.copy_host_authorities()
         bases = service_images.choose_bases(here)
-    with step(f"images of the platform, on {bases.platform} (the first time: about a minute)"):
-        service_images.build(here, bases)
+    runtimes = ", ".join(here.runtimes) or "none"
+    with step(f"images of the platform, on {bases.platform}, and runtimes: {runtimes} (the first time: two minutes)"):
+        make_images(here, bases)
     with step("controller, background, worker, redis"):
-        run(here.compose("up", "-d", "--no-build"), what="compose up", timeout_s=START_DEADLINE_S, env=here.environment)
+        start(here)
         wait_until_ready(here)
-    with step(f"runtime images: {', '.join(here.runtimes)} (the first time: about a minute)"):
-        run(
-            here.compose(
-                *("exec", "-T", "worker", "python", "-m", "worker.images", "build", *here.runtimes),
-                *("--state-dir", "/var/lib/lambdock"),
-            ),
-            what="making runtime images",
-            timeout_s=RUNTIME_DEADLINE_S,
-            env=here.environment,
-        )
     with step("deploying examples/hello"):
         lambdock(here, "deploy", "examples/hello", timeout_s=DEPLOY_DEADLINE_S)
     with step("invoking it"):
         result = lambdock(here, "invoke", "hello", "--payload", '{"name": "Ada"}', timeout_s=60)
     report(here, result)
+
+
+def make_images(here: Installation, bases: service_images.Bases) -> None:
+    """Make the platform's images and those of the runtimes at the same time: most of it is waiting for mirrors."""
+    with ThreadPoolExecutor() as pool:
+        platform = pool.submit(service_images.build, here, bases)
+        if here.runtimes:
+            command = [str(PYTHON), "-m", "worker.images", "build", *here.runtimes, "--state-dir", str(IMAGE_LOCKS)]
+            run(command, what="making runtime images", timeout_s=RUNTIME_DEADLINE_S, env=here.environment)
+        platform.result()
+
+
+def start(here: Installation) -> None:
+    """Start what does not run, with what has changed. Raises: GivingUpError, with the words of what did not start."""
+    try:
+        run(here.compose("up", "-d", "--no-build"), what="compose up", timeout_s=START_DEADLINE_S, env=here.environment)
+    except GivingUpError as error:
+        late = "\n       ".join(unready_services(here))
+        raise GivingUpError(f"{error}\n       {late}\n{last_words(here)}") from None
 
 
 def check_port(here: Installation) -> None:
@@ -104,19 +119,24 @@ def wait_until_ready(here: Installation) -> None:
         if late:
             said = f"{'; '.join(late)}; {said}"
         time.sleep(0.5)
-    logs = run(here.compose("logs", "--no-color", "--tail=15"), what="compose logs", timeout_s=30, env=here.environment)
     raise GivingUpError(
-        f"the platform was not ready within {READY_DEADLINE_S} s; {here.endpoint}/health said: {said}\n{logs}\n"
-        f"       All of it: docker compose logs"
+        f"the platform was not ready within {READY_DEADLINE_S} s; {here.endpoint}/health said: {said}\n{last_words(here)}"
     )
 
 
+def last_words(here: Installation) -> str:
+    """Return the end of every service's log."""
+    logs = run(here.compose("logs", "--no-color", "--tail=15"), what="compose logs", timeout_s=30, env=here.environment)
+    return f"{logs}\n       All of it: bash deploy/compose.sh logs"
+
+
 def unready_services(here: Installation) -> list[str]:
-    """Return the containers that are not up or whose health check has not passed, each with its state."""
+    """Return the containers that are not up or not well, each with its state."""
     command = ["docker", "ps", "--all", "--filter", f"label=com.docker.compose.project={here.project}"]
     states = run([*command, "--format", "{{.Names}}: {{.Status}}"], what="docker ps", timeout_s=30).splitlines()
-    # "Up 3 seconds (health: starting)", "Up 1 minute (unhealthy)", "Restarting (1) 2 seconds ago", "Exited (1) …"
-    return [state for state in states if ": Up " not in state or "starting)" in state or "(unhealthy)" in state]
+    # "Up 3 seconds (health: starting)", "Up 1 minute (unhealthy)", "Restarting (1) 2 seconds ago", "Exited (1) …". One
+    # whose health is not known yet is not waited for: /health, and the invocation that follows, tell more and sooner.
+    return [state for state in states if ": Up " not in state or "(unhealthy)" in state]
 
 
 def health(endpoint: str) -> tuple[bool, str]:
@@ -128,7 +148,7 @@ def health(endpoint: str) -> tuple[bool, str]:
         return False, f"HTTP {error.code} {error.read(600).decode(errors='replace')}"
     except (OSError, ValueError) as error:
         return False, f"{type(error).__name__}: {error}"
-    has_worker = not isinstance(body, dict) or bool(body.get("workers", True))
+    has_worker = isinstance(body, dict) and any(worker.get("placeable") for worker in body.get("workers", {}).values())
     return has_worker, json.dumps(body)[:600]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Final
 
 import orjson
 
@@ -16,6 +17,9 @@ from worker.images.runtime_images import RuntimeImages
 from worker.logs.store import Cursor, LogStore
 
 log = logging.getLogger(__name__)
+
+#: Of a number in a cursor: what a file position can be. Clients may send anything.
+_DIGITS: Final = 18
 
 
 class Preparation:
@@ -72,7 +76,7 @@ class Preparation:
 def parse_cursor(text: str) -> Cursor | None:
     """Read what `format_cursor` made; None for the beginning, or for what nobody here has made."""
     parts = text.split(".")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) <= _DIGITS for part in parts):
         return None
     return Cursor(segment=int(parts[0]), offset=int(parts[1]), line=int(parts[2]))
 

@@ -244,6 +244,10 @@ class Operations:
         """Refuse a deleted function from now on; returns how many queued events went with it."""
         return int(await self.bus.script("retire_function", uid, TOMBSTONE_MS))
 
+    async def retire_version(self, uid: str, version_key: str) -> bool:
+        """Refuse a deleted version from now on; False when the function is not known."""
+        return bool(await self.bus.script("retire_version", uid, version_key))
+
     async def enqueue(self, event: str, uid: str, header: bytes, payload: bytes, blob: str) -> bool:
         """Queue an asynchronous event; False when it was there already. Not yet proof against power loss: see fsync."""
         return bool(await self.bus.script("enqueue", event, uid, header, payload, blob))

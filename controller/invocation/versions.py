@@ -38,3 +38,7 @@ class VersionCache:
     def forget(self, caller: Caller, name: FunctionIdentifier) -> None:
         """Read the database at the next `resolve` of this name."""
         self._known.pop((caller, name), None)
+
+    def clear(self) -> None:
+        """Forget everything: admission has lost what it knew of deleted versions."""
+        self._known.clear()

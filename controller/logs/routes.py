@@ -89,7 +89,7 @@ def _number(request: Request, name: str, default: int, lowest: int, highest: int
     raw = request.query_params.get(name, "")
     if not raw:
         return default
-    if not raw.isdecimal() or not lowest <= int(raw) <= highest:
+    if not raw.isdecimal() or len(raw) > len(str(highest)) or not lowest <= int(raw) <= highest:
         raise InvalidParameterValueError(f"{name} is {raw!r}: expected a whole number from {lowest} to {highest}")
     return int(raw)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
@@ -21,10 +22,14 @@ LOST: Final = ReplyHeader(platform_error="the worker that ran this invocation wa
 class Recovery:
     """Runs in every controller; the holder of a lease acts. All steps are idempotent, so two at once do no harm."""
 
-    def __init__(self, operations: Operations, heads: HeadPublisher, controller: str) -> None:
+    def __init__(
+        self, operations: Operations, heads: HeadPublisher, controller: str, *, on_new_redis: Callable[[], None]
+    ) -> None:
+        """`on_new_redis` is called before the heads are published to a Redis that is new to this process."""
         self._operations = operations
         self._heads = heads
         self._controller = controller
+        self._on_new_redis = on_new_redis
         self._published_to = ""
 
     async def run(self) -> None:
@@ -54,6 +59,7 @@ class Recovery:
         run_id = self._operations.bus.run_id
         if run_id == self._published_to:
             return
+        self._on_new_redis()
         count = 0
         async for head in self._heads.list_heads():
             await self._heads.publish(head)

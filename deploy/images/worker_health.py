@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
 import redis
+from worker_start import ID_FILE
 
 from contract.keys import Keys
 
@@ -17,7 +17,7 @@ MAX_AGE_MS = 20_000
 def main() -> int:
     """Return 0 when the worker is well, else 1 with the reason on standard error."""
     keys = Keys(os.environ["LAMBDOCK_CELL"])
-    worker = os.environ.get("LAMBDOCK_WORKER_ID") or socket.gethostname()
+    worker = ID_FILE.read_text(encoding="utf-8")
     client = redis.Redis.from_url(os.environ["LAMBDOCK_REDIS_URL"], socket_timeout=3, socket_connect_timeout=3)
     try:
         epoch = client.get(keys.epoch(worker))

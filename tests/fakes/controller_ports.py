@@ -36,6 +36,11 @@ class MemoryDirectory:
         self.heads.pop(head.uid, None)
         self.retired.append(head.uid)
 
+    async def retire_version(self, function_uid: str, version: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.retired.append(f"{function_uid}:{version}")
+
 
 class MemoryQueue:
     """A PreparationQueue that only remembers, and fails on demand."""

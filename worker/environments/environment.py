@@ -15,10 +15,12 @@ from typing import Any, Final
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
 from worker.environments.state import Change, State, next_state
+from worker.environments.tracing import new_trace_header
 from worker.environments.variables import process_environment
 from worker.logs.capture import LogCapture
 from worker.logs.lines import Report, ReportStatus, init_report_line, init_start_line, log_stream_name
 from worker.logs.store import LogStore
+from worker.logs.tail import TailBuffer
 from worker.runtime_api import fatal_errors
 from worker.runtime_api.fatal_errors import FatalErrorType
 from worker.runtime_api.server import RuntimeApiServer
@@ -65,11 +67,17 @@ class InvocationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
-    body: bytes
+    #: What the runtime reported; None where the platform says it, in words that name the invocation.
+    body: bytes | None = None
     error_type: str
+    #: How the runtime ended, when that is the failure.
+    exit: ExitStatus | None = None
     is_timeout: bool = False
     #: The runtime can't take another event.
     is_fatal: bool = True
+
+
+_TIMED_OUT: Final = _Failure(error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +103,14 @@ class Environment:
         self._sandbox: Sandbox | None = None
         self._api: RuntimeApiServer | None = None
         self._capture: LogCapture | None = None
+        #: Outlives a restart: an invocation may see one.
+        self._tail = TailBuffer()
         self._restart: asyncio.Task[None] | None = None
         #: Until the first invocation has reported it.
         self._init_ms: float | None = None
         self._init_failure: _Failure | None = None
+        #: The Init phase has failed: what it printed belongs to the first invocation's tail.
+        self._has_unread_init = False
         self._stream = log_stream_name(datetime.now(UTC).date(), launch.version, self.id)
 
     async def start(self, image: str, code_dir: Path) -> None:
@@ -129,11 +141,16 @@ class Environment:
             return
         status = ReportStatus.TIMEOUT if failure.is_timeout else ReportStatus.ERROR
         self._capture_line(init_report_line(self._init_ms, status, "" if failure.is_timeout else failure.error_type))
-        if not failure.is_timeout:
-            self._init_failure = failure
         self._init_ms = None
-        await self._break_down()
-        await self._settled()
+        self._has_unread_init = True
+        if failure.is_timeout:
+            await self._break_down()
+            await self._settled()
+            return
+        assert self._sandbox is not None
+        await self._parts.driver.kill(self._sandbox)
+        self._init_failure = failure
+        self._change(Change.READY)
 
     async def invoke(self, invocation: Invocation) -> InvocationResult:
         """Run one invocation, within the function's time-out. Raises SandboxStartFailedError if a restart failed.
@@ -147,9 +164,14 @@ class Environment:
         self._change(Change.EVENT)
         self._end_watch()
         assert self._capture is not None
-        self._capture.begin(invocation.request_id, self.launch.version)
+        self._capture.begin(invocation.request_id, self.launch.version, keeps_tail=self._has_unread_init)
+        self._has_unread_init = False
         began = time.monotonic()
         answer = await self._run(invocation, is_gated=is_gated)
+        if answer is None:
+            await self._revive()
+            began = time.monotonic()
+            answer = await self._run(invocation, is_gated=True)
         duration_ms = (time.monotonic() - began) * 1000
         failed = answer if isinstance(answer, _Failure) else None
         report = self._report(invocation.request_id, duration_ms, failed)
@@ -162,7 +184,9 @@ class Environment:
             self._change(Change.ANSWERED)
             self._begin_watch()
         if isinstance(answer, _Failure):
-            return InvocationResult(payload=answer.body, error_type=answer.error_type, tail=tail)
+            body = self._failure_body(invocation.request_id, answer)
+            return InvocationResult(payload=body, error_type=answer.error_type, tail=tail)
+        assert answer is not None
         return InvocationResult(payload=answer.body, error_type=None, tail=tail)
 
     async def is_alive(self) -> bool:
@@ -187,7 +211,8 @@ class Environment:
 
     # --- the steps of an invocation ---------------------------------------------------------------------------
 
-    async def _run(self, invocation: Invocation, *, is_gated: bool) -> RuntimeResponse | _Failure:
+    async def _run(self, invocation: Invocation, *, is_gated: bool) -> RuntimeResponse | _Failure | None:
+        """Return the answer; None when the runtime ended by itself before it took the event (never when gated)."""
         timeout_s = float(self.launch.timeout_s)
         if self._init_failure is not None:
             # The Init phase of this environment has failed just now: that is this invocation's answer.
@@ -195,10 +220,8 @@ class Environment:
             return failure
         deadline = time.monotonic() + timeout_s
         deadline_at_ms = int((time.time() + timeout_s) * 1000)
-        if is_gated:
-            failed = await self._initialise(timeout_s)
-            if failed is not None:
-                return self._timed_out(invocation) if failed.is_timeout else failed
+        if is_gated and (failed := await self._initialise_within(timeout_s)):
+            return failed
         assert self._api is not None
         assert self._sandbox is not None
         event = RuntimeEvent(
@@ -206,7 +229,7 @@ class Environment:
             deadline_at_ms=deadline_at_ms,
             invoked_function_arn=invocation.invoked_function_arn,
             payload=invocation.payload,
-            trace_id=invocation.trace_id,
+            trace_id=invocation.trace_id or new_trace_header(time.time()),
             client_context=invocation.client_context,
         )
         outcome = self._api.invoke(event)
@@ -222,8 +245,10 @@ class Environment:
                     body = fatal_errors.response_too_large_error()
                     return _Failure(body=body, error_type=FatalErrorType.FUNCTION_RESPONSE_TOO_LARGE)
         if self._sandbox.exited.done():
-            return self._exited(invocation.request_id, self._sandbox.exited.result())
-        return self._timed_out(invocation)
+            if not is_gated and self._api.is_event_untaken:
+                return None
+            return self._exited(self._sandbox.exited.result())
+        return _TIMED_OUT
 
     async def _initialise(self, limit_s: float) -> _Failure | None:
         """Open the gate, and wait until the runtime asks for its first event."""
@@ -243,8 +268,19 @@ class Environment:
             reported = init_error.result()
             return _Failure(body=reported.body, error_type=reported.error_type or FatalErrorType.RUNTIME_UNKNOWN)
         if self._sandbox.exited.done():
-            return self._exited("", self._sandbox.exited.result())
-        return _Failure(body=b"", error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
+            return self._exited(self._sandbox.exited.result())
+        return _TIMED_OUT
+
+    async def _initialise_within(self, limit_s: float) -> _Failure | None:
+        """Initialise as a part of an invocation."""
+        began = time.monotonic()
+        failure = await self._initialise(limit_s)
+        if failure is not None:
+            status = ReportStatus.TIMEOUT if failure.is_timeout else ReportStatus.ERROR
+            duration_ms = (time.monotonic() - began) * 1000
+            error_type = "" if failure.is_timeout else failure.error_type
+            self._capture_line(init_report_line(duration_ms, status, error_type, phase="invoke"))
+        return failure
 
     async def _first_of(self, limit_s: float, *futures: asyncio.Future[Any]) -> None:
         """Wait for one of the futures, the end of the sandbox, or the limit."""
@@ -257,16 +293,20 @@ class Environment:
         arn = f"arn:aws:lambda:{self.launch.region}::runtime:{image.rpartition(':')[2]}"
         return init_start_line(f"{self._runtime.family}:{number}.v1", arn)
 
-    def _timed_out(self, invocation: Invocation) -> _Failure:
-        body = fatal_errors.timeout_error(invocation.request_id, self.launch.timeout_s)
-        return _Failure(body=body, error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
+    def _failure_body(self, request_id: str, failure: _Failure) -> bytes:
+        if failure.body is not None:
+            return failure.body
+        if failure.exit is None:
+            return fatal_errors.timeout_error(request_id, self.launch.timeout_s)
+        if failure.exit.oom_killed:
+            return fatal_errors.out_of_memory_error(request_id)
+        return fatal_errors.exit_error(request_id, failure.exit.code)
 
     @staticmethod
-    def _exited(request_id: str, status: ExitStatus) -> _Failure:
-        if status.oom_killed:
-            body = fatal_errors.out_of_memory_error(request_id)
-            return _Failure(body=body, error_type=FatalErrorType.RUNTIME_OUT_OF_MEMORY)
-        return _Failure(body=fatal_errors.exit_error(request_id, status.code), error_type=FatalErrorType.RUNTIME_EXIT)
+    def _exited(status: ExitStatus) -> _Failure:
+        is_oom = status.oom_killed
+        error_type = FatalErrorType.RUNTIME_OUT_OF_MEMORY if is_oom else FatalErrorType.RUNTIME_EXIT
+        return _Failure(error_type=error_type, exit=status)
 
     def _report(self, request_id: str, duration_ms: float, failed: _Failure | None) -> Report:
         assert self._sandbox is not None
@@ -295,6 +335,14 @@ class Environment:
         await self._parts.driver.kill(self._sandbox)
         self._restart = asyncio.create_task(self._start_again(), name=f"restart-{self.id}")
 
+    async def _revive(self) -> None:
+        """Start the sandbox again for an invocation whose runtime ended before it began, which is not its failure."""
+        await self._break_down()
+        await self._settled()
+        if self.state is State.DEAD:
+            raise SandboxStartFailedError(f"environment {self.id} could not be started again")
+        self._change(Change.EVENT)
+
     async def _start_again(self) -> None:
         assert self._sandbox is not None
         try:
@@ -321,6 +369,7 @@ class Environment:
             function_uid=self.launch.function_uid,
             stream=self._stream,
             now_ms=lambda: time.time_ns() // 1_000_000,
+            tail=self._tail,
         )
         self._capture.open()
         self._api = RuntimeApiServer(sandbox.runtime_api_listener)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 #: An environment whose token was spent is back here within a round trip to Redis; this only bounds a fault of ours.
 _SETTLE_LIMIT_S: Final = 30.0
+#: Between attempts to tell Redis that memory is free, beyond the bus's own.
+_RELEASE_PAUSE_S: Final = 1.0
+#: In place of the generation up to which a function's environments are stale.
+_DELETED: Final = -1
 
 
 class Launcher(Protocol):
@@ -78,8 +83,10 @@ class EnvironmentPool:
         self._environments: dict[str, Environment] = {}
         self._reservations: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Highest retired generation by function; -1 for a deleted function.
+        #: Highest retired generation by function; `_DELETED` for a deleted one.
         self._retired: dict[str, int] = {}
+        #: Keys of deleted versions.
+        self._retired_versions: set[str] = set()
         #: Counts changes that touch tokens, so that a reconciliation can tell whether its snapshot is still true.
         self.changes = 0
 
@@ -88,8 +95,8 @@ class EnvironmentPool:
     async def acquire(self, version_key: str, launch: LaunchSpec | None, reservation: str) -> Environment:
         """Return an environment for one invocation: an idle one, or with `launch` (a cold start) a new one.
 
-        A cold start's memory has been reserved under `reservation`. Raises what a launch raises; then the memory is
-        still reserved (see `abandon`).
+        A cold start's memory has been reserved under `reservation`. Raises what a launch raises; then that memory is
+        still reserved: call `abandon`, also after a warm start has failed.
         """
         self.changes += 1
         if launch is not None:
@@ -101,18 +108,17 @@ class EnvironmentPool:
         if known is None:
             raise LookupError(f"no environment of {version_key} on this worker, though Redis had a token for one")
         known.in_use += 1
-        if known.idle:
-            environment = known.idle.pop()
-        else:
-            future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
-            known.waiting.append(future)
-            async with asyncio.timeout(_SETTLE_LIMIT_S):
-                environment = await future
+        environment = known.idle.pop() if known.idle else await self._wait_for_one(known)
         if await environment.is_alive():
             return environment
         # It died while it was idle, and could not be started again: another one takes over its memory.
+        await environment.stop()
         self._environments.pop(environment.id, None)
-        return await self._start(known, environment.reservation)
+        try:
+            return await self._start(known, environment.reservation)
+        except Exception:
+            await self._release(environment.reservation)
+            raise
 
     def settle(self, environment: Environment) -> None:
         """An environment whose token is back in Redis is idle here too."""
@@ -120,12 +126,15 @@ class EnvironmentPool:
         version = self._version_of(environment)
         version.in_use -= 1
         environment.idle_since = time.monotonic()
+        # Whoever waits was admitted before anything that speaks against this environment.
+        if self._serve_waiting(version, environment):
+            return
         if version.owed:
             version.owed -= 1
             self._own(self.destroy(environment))
         elif self._is_retired(environment.launch):
             self._own(self.destroy(environment))
-        elif not self._serve_waiting(version, environment):
+        else:
             version.idle.append(environment)
 
     async def give_up(self, environment: Environment) -> None:
@@ -135,7 +144,7 @@ class EnvironmentPool:
         await self.destroy(environment)
 
     async def abandon(self, version_key: str, reservation: str) -> None:
-        """A cold start has failed, and nothing of it is left: its memory comes back."""
+        """`acquire` has failed, and nothing is left of what it started: the memory of a cold start comes back."""
         self.changes += 1
         version = self._versions.get(version_key)
         if version is not None:
@@ -165,14 +174,18 @@ class EnvironmentPool:
         await asyncio.gather(*(self.destroy(victim) for victim in victims))
 
     def retire(self, version_key: str) -> None:
-        """An older `$LATEST` goes: its idle environments now, busy ones when they settle."""
-        uid, _, generation = version_key.partition(":$LATEST:")
-        self._retired[uid] = max(int(generation), self._retired.get(uid, 0))
+        """An older `$LATEST`, or a deleted version, goes: idle environments now, busy ones when they settle."""
+        uid, is_latest, generation = version_key.partition(":$LATEST:")
+        if is_latest:
+            known = self._retired.get(uid, 0)
+            self._retired[uid] = known if known == _DELETED else max(int(generation), known)
+        else:
+            self._retired_versions.add(version_key)
         self._destroy_idle([version_key])
 
     def forget(self, function_uid: str) -> None:
         """A deleted function goes, with all its versions."""
-        self._retired[function_uid] = -1
+        self._retired[function_uid] = _DELETED
         self._destroy_idle(
             [key for key, version in self._versions.items() if version.launch.function_uid == function_uid]
         )
@@ -242,9 +255,25 @@ class EnvironmentPool:
             async with self._starts:
                 await environment.start(image, code_dir)
         except BaseException:
+            # A start that was cut off half-way may have made its sandbox; `clear` finds it here until it is gone.
+            await environment.stop()
             self._environments.pop(environment.id, None)
             raise
         return environment
+
+    async def _wait_for_one(self, version: _Version) -> Environment:
+        """Wait for an environment whose token is back in Redis, and which is not back here."""
+        future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
+        version.waiting.append(future)
+        try:
+            async with asyncio.timeout(_SETTLE_LIMIT_S):
+                return await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                version.idle.append(future.result())
+            elif future in version.waiting:
+                version.waiting.remove(future)
+            raise
 
     def _serve_waiting(self, version: _Version, environment: Environment) -> bool:
         while version.waiting:
@@ -266,13 +295,22 @@ class EnvironmentPool:
 
     def _is_retired(self, launch: LaunchSpec) -> bool:
         retired = self._retired.get(launch.function_uid, 0)
-        return retired == -1 or (launch.version == "$LATEST" and launch.generation <= retired)
+        if launch.version_key in self._retired_versions:
+            return True
+        return retired == _DELETED or (launch.version == "$LATEST" and launch.generation <= retired)
 
     def _version_of(self, environment: Environment) -> _Version:
         return self._versions.setdefault(environment.launch.version_key, _Version(environment.launch))
 
     async def _release(self, reservation: str) -> None:
-        await self._operations.release(self.instance, reservation)
+        while True:
+            try:
+                await self._operations.release(self.instance, reservation)
+                break
+            except (RedisUnavailableError, RedisReplyError) as error:
+                # Memory that never comes back would be lost for as long as this life lasts.
+                log.warning("memory can't be given back yet", extra={"environment_id": reservation, "error": str(error)})
+                await asyncio.sleep(_RELEASE_PAUSE_S)
         self._reservations.pop(reservation, None)
         self.changes += 1
 

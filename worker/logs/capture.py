@@ -23,14 +23,22 @@ class LogCapture:
     """
 
     def __init__(
-        self, path: Path, *, store: LogStore, function_uid: str, stream: str, now_ms: Callable[[], int]
+        self,
+        path: Path,
+        *,
+        store: LogStore,
+        function_uid: str,
+        stream: str,
+        now_ms: Callable[[], int],
+        tail: TailBuffer | None = None,
     ) -> None:
+        """`tail` is the environment's, when it outlives this capture."""
         self._store = store
         self._function_uid = function_uid
         self._stream = stream
         self._now_ms = now_ms
         self._pipe = LogPipe(path, self)
-        self._tail = TailBuffer()
+        self._tail = tail or TailBuffer()
         self._partial = b""
 
     @property
@@ -54,10 +62,11 @@ class LogCapture:
         self._tail.add(data)
         self._append(data)
 
-    def begin(self, request_id: str, version: str) -> None:
-        """An invocation starts: log START; its tail begins here."""
+    def begin(self, request_id: str, version: str, *, keeps_tail: bool = False) -> None:
+        """An invocation starts: log START; its tail begins here, or with what was logged since the last one's end."""
         self._settle()
-        self._tail.clear()
+        if not keeps_tail:
+            self._tail.clear()
         self.line(start_line(request_id, version))
 
     def end(self, report: Report) -> bytes:

@@ -58,6 +58,11 @@ class Exchange:
         self._deliver()
         return outcome
 
+    @property
+    def is_event_untaken(self) -> bool:
+        """Whether the runtime has not asked for the event that it was to get."""
+        return self._undelivered is not None
+
     def ask_next(self, waiter: NextWaiter) -> None:
         """The runtime asks for an event. Raises IllegalStepError."""
         self.state = next_state(self.state, RuntimeStep.NEXT)

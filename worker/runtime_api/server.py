@@ -54,6 +54,11 @@ class RuntimeApiServer:
         """
         return self._exchange.invoke(event)
 
+    @property
+    def is_event_untaken(self) -> bool:
+        """Whether the runtime has not asked for the event of the last `invoke` yet; False after `close`."""
+        return self._exchange.is_event_untaken
+
     async def close(self) -> None:
         """Stop serving, drop all connections, cancel pending futures. Idempotent."""
         self._exchange.close()

@@ -138,11 +138,22 @@ end
 
 local function is_of_function(version, uid) return string.sub(version, 1, #uid + 1) == uid .. ':' end
 
+-- Every worker destroys its idle environments of a version, whose tokens go now.
+local function retire(version)
+  for _, instance in ipairs(redis.call('SMEMBERS', K.workers)) do
+    if redis.call('HGET', K.worker(instance), 'state') ~= 'fenced' then
+      take_tokens(instance, function(each) return each == version end)
+      redis.call('XADD', K.inbox(instance), '*', 't', 'retire', 'v', version)
+    end
+  end
+end
+
 -- An environment of this version may take another event: its function still has this version, its worker still serves.
 local function reusable(instance, record)
   if redis.call('HGET', K.worker(instance), 'state') ~= 'live' then return false end
-  local generation = tonumber(redis.call('HGET', K.fn(record.uid), 'generation') or record.generation)
-  if generation == -1 then return false end
+  local head = redis.call('HMGET', K.fn(record.uid), 'generation', 'gone:' .. record.version)
+  local generation = tonumber(head[1] or record.generation)
+  if generation == -1 or head[2] then return false end
   local latest = string.find(record.version, ':$LATEST:', 1, true)
   return not latest or generation == tonumber(record.generation)
 end

@@ -16,9 +16,9 @@ if before[1] then return {'dispatched', before[1], before[2]} end
 if redis.call('EXISTS', K.reconciling) == 1 then return {'paused'} end
 if last_reply ~= '' then redis.call('XTRIM', K.reply(controller), 'MINID', last_reply) end
 
-local head = redis.call('HMGET', K.fn(uid), 'generation', 'reserved', 'account')
+local head = redis.call('HMGET', K.fn(uid), 'generation', 'reserved', 'account', 'gone:' .. version)
 if not head[1] then return {'unknown'} end
-if tonumber(head[1]) ~= generation then return {'stale'} end
+if tonumber(head[1]) ~= generation or head[4] then return {'stale'} end
 if event ~= '' and redis.call('HGET', K.event(event), 'claimed_by') ~= controller then return {'gone'} end
 
 -- 1. Limits: the function's own guarantee, else the account's pool less everybody's guarantees.

@@ -12,13 +12,7 @@ redis.call('HSET', K.account(account), 'limit', ARGV[5])
 redis.call('HINCRBY', K.account(account), 'reserved_total', math.max(reserved, 0) - math.max(old_reserved, 0))
 redis.call('HSET', K.fn(uid), 'generation', math.max(generation, old_generation), 'reserved', reserved, 'account', account)
 if old_generation > 0 and generation > old_generation then
-  local stale = uid .. ':$LATEST:' .. old_generation
-  for _, instance in ipairs(redis.call('SMEMBERS', K.workers)) do
-    if redis.call('HGET', K.worker(instance), 'state') ~= 'fenced' then
-      take_tokens(instance, function(version) return version == stale end)
-      redis.call('XADD', K.inbox(instance), '*', 't', 'retire', 'v', stale)
-    end
-  end
+  retire(uid .. ':$LATEST:' .. old_generation)
 end
 make_ready(uid, now_ms())
 return math.max(generation, old_generation)

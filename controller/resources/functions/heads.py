@@ -47,6 +47,11 @@ class HeadPublisher:
         async with asyncio.timeout(DIRECTORY_DEADLINE_S):
             await self._directory.retire(head)
 
+    async def retire_version(self, function_uid: str, version: str) -> None:
+        """Retire one published version, within a deadline. Raises what the directory raises, and TimeoutError."""
+        async with asyncio.timeout(DIRECTORY_DEADLINE_S):
+            await self._directory.retire_version(function_uid, version)
+
     async def list_heads(self) -> AsyncIterator[FunctionHead]:
         """Yield the head of every function of every account, for rebuilding the directory."""
         after = ""

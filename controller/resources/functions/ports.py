@@ -94,6 +94,10 @@ class FunctionDirectory(Protocol):
         """Make admission refuse the function from now on, for good. Idempotent; no error for an unknown one."""
         ...
 
+    async def retire_version(self, function_uid: str, version: str) -> None:
+        """Make admission refuse a published version from now on. Idempotent; no error for an unknown one."""
+        ...
+
 
 class PreparationQueue(Protocol):
     """Hands releases to whoever prepares them, at least once."""

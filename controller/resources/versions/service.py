@@ -11,6 +11,7 @@ from controller.domain import function as domain
 from controller.domain.arn import FunctionIdentifier
 from controller.domain.function import Function, FunctionVersion
 from controller.domain.stamp import StampSource
+from controller.resources.functions.heads import HeadPublisher
 from controller.resources.functions.lookup import Found, FunctionLookup
 from controller.resources.functions.ports import FunctionStore, PreparationQueue
 from controller.resources.functions.service import ATTEMPTS, enqueue, page_size
@@ -37,12 +38,14 @@ class VersionService:
         functions: FunctionStore,
         versions: VersionStore,
         lookup: FunctionLookup,
+        heads: HeadPublisher,
         queue: PreparationQueue,
         stamps: StampSource,
     ) -> None:
         self._functions = functions
         self._versions = versions
         self._lookup = lookup
+        self._heads = heads
         self._queue = queue
         self._stamps = stamps
 
@@ -81,6 +84,8 @@ class VersionService:
         found = await self._lookup.find(account, region, name)
         if not await self._versions.delete_version(found.function.uid, found.version.version):
             raise errors.function_not_found(name.arn(account, region))
+        # After the row: a name that is resolved from now on does not find it. Before the answer: none runs after it.
+        await self._heads.retire_version(found.function.uid, found.version.version)
 
 
 def _check_code(function: Function, code_sha256: str | None) -> None:

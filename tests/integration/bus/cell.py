@@ -163,5 +163,7 @@ class Cell:
 
     async def immortal_keys(self) -> list[str]:
         """Keys that would stay for ever although they may not."""
-        names = [name for name in await self.all_keys() if not name.startswith(PERMANENT_KEYS)]
+        expiring = ("reply:", "events:wake")
+        families = await self.all_keys()
+        names = [name for name in families if name.startswith(expiring) or not name.startswith(PERMANENT_KEYS)]
         return [name for name in names if await self.bus.command("PTTL", self.keys.prefix + name) == -1]

@@ -54,6 +54,20 @@ async def test_dispatch_pauses_after_a_restart_until_workers_and_heads_have_repo
     assert verdicts == [Verdict.PAUSED] * 3 + [Verdict.DISPATCHED]
 
 
+async def test_the_pause_goes_on_for_a_worker_although_the_heads_are_there(
+    mortal_server: RedisServer, mortal_cell: Cell
+) -> None:
+    cell = mortal_cell
+    worker = await cell.worker()
+    function = await cell.function()
+    await restart(mortal_server, cell)
+    await cell.operations.heads_published()
+
+    assert (await cell.dispatch(function)).verdict is Verdict.PAUSED
+    await worker.reconcile()
+    assert (await cell.dispatch(function)).verdict is Verdict.DISPATCHED
+
+
 async def test_the_pause_after_a_restart_is_bounded(mortal_server: RedisServer, mortal_cell: Cell) -> None:
     cell = mortal_cell
     await cell.worker("never-reports")

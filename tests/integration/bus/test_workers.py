@@ -249,3 +249,10 @@ async def test_a_draining_worker_keeps_no_environment_that_finishes(cell: Cell) 
 
     assert state is WorkerState.DRAINING
     assert await worker.complete("i") is Completion.DESTROY
+
+
+async def test_fencing_an_instance_that_nobody_knows_leaves_nothing(cell: Cell) -> None:
+    before = await cell.all_keys()
+
+    assert await cell.operations.fence("nobody@1", DEAD, only_if_silent=False) == 0
+    assert await cell.all_keys() == before

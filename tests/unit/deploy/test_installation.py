@@ -14,7 +14,7 @@ from deploy.console import GivingUpError
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(installation, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setenv("LAMBDOCK_ENV_FILE", str(tmp_path / ".env"))
     for name in (
         "COMPOSE_PROJECT_NAME",
         "LAMBDOCK_CELL",
