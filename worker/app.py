@@ -111,11 +111,10 @@ class Worker:
             networks=NetworkPolicy(allowed=settings.allow_networks),
         )
         pool = EnvironmentPool(
-            EnvironmentParts(driver=driver, log_store=logs),
+            EnvironmentParts(driver=driver, log_store=logs, starts=asyncio.Semaphore(settings.max_starts)),
             operations,
             preparation,
             self._catalog,
-            max_starts=settings.max_starts,
             idle_timeout_s=settings.idle_timeout_s,
         )
         pool.instance = registration.instance

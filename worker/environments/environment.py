@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 INIT_LIMIT_S: Final = 10.0
 #: After its response a runtime that exits anyway (too large an answer) gets this long, before it is killed.
 _EXIT_GRACE_S: Final = 0.2
+#: A killed sandbox ends in milliseconds; one that has not after this long is given up.
+_EXIT_LIMIT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class EnvironmentParts:
 
     driver: SandboxDriver
     log_store: LogStore
+    #: Sandboxes being started at a time; more only queue inside the engine.
+    starts: asyncio.Semaphore
 
 
 class Environment:
@@ -106,6 +110,7 @@ class Environment:
         #: Outlives a restart: an invocation may see one.
         self._tail = TailBuffer()
         self._restart: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         #: Until the first invocation has reported it.
         self._init_ms: float | None = None
         self._init_failure: _Failure | None = None
@@ -127,7 +132,9 @@ class Environment:
             labels={"lambdock.function": self.launch.function_name, "lambdock.version": self.launch.version},
         )
         try:
-            await self._attach(await self._parts.driver.start(spec))
+            # Only what the engine does is bounded: one function's slow initialisation is no other's affair.
+            async with self._parts.starts:
+                await self._attach(await self._parts.driver.start(spec))
         except SandboxStartFailedError:
             self._change(Change.FAILED)
             raise
@@ -195,19 +202,28 @@ class Environment:
         return self.state is not State.DEAD
 
     async def stop(self) -> None:
-        """Destroy the sandbox with all that is in it. Idempotent; whatever ran in it is gone on return."""
+        """Destroy the sandbox with all that is in it. Idempotent; whatever ran in it is gone on return.
+
+        Two callers wait for one and the same end, which goes on when either of them is cancelled.
+        """
         self._change(Change.STOP)
         self._end_watch()
+        if self._end is None or (self._end.done() and self._sandbox is not None):
+            self._end = asyncio.create_task(self._stop(), name=f"stop-{self.id}")
+        await asyncio.shield(self._end)
+
+    async def _stop(self) -> None:
         if self._restart is not None:
             self._restart.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._restart
-        sandbox, self._sandbox = self._sandbox, None
+        sandbox = self._sandbox
         if sandbox is not None:
             await self._parts.driver.kill(sandbox)
         await self._detach()
         if sandbox is not None:
             await self._parts.driver.destroy(sandbox)
+            self._sandbox = None
 
     # --- the steps of an invocation ---------------------------------------------------------------------------
 
@@ -258,9 +274,12 @@ class Environment:
             argv=self._runtime.bootstrap_argv, env=process_environment(self.launch, self._runtime, self._stream)
         )
         ready, init_error = self._api.ready, self._api.init_error
-        with contextlib.suppress(SandboxGoneError):
+        try:
             await self._parts.driver.release(self._sandbox, process)
             await self._first_of(limit_s, ready, init_error)
+        except SandboxGoneError:
+            # Its end is known in a moment.
+            await self._first_of(_EXIT_GRACE_S)
         if ready.done() and not ready.cancelled():
             self._parts.driver.limit_cpu(self._sandbox)
             return None
@@ -346,12 +365,16 @@ class Environment:
     async def _start_again(self) -> None:
         assert self._sandbox is not None
         try:
-            await self._sandbox.exited
+            # Not awaited itself: cancelling this would cancel the driver's future.
+            await asyncio.wait([self._sandbox.exited], timeout=_EXIT_LIMIT_S)
+            if not self._sandbox.exited.done():
+                raise SandboxStartFailedError(f"sandbox {self._sandbox.id} was killed {_EXIT_LIMIT_S:g} s ago and runs")
             await self._detach()
-            await self._attach(await self._parts.driver.restart(self._sandbox))
-        except SandboxStartFailedError as error:
+            async with self._parts.starts:
+                await self._attach(await self._parts.driver.restart(self._sandbox))
+        except (SandboxStartFailedError, OSError) as error:
+            # Whatever is left of it is destroyed by `stop`.
             log.warning("sandbox did not restart", extra={"environment_id": self.id, "error": str(error)})
-            self._sandbox = None
             self._change(Change.FAILED)
             return
         self._change(Change.AT_GATE)
@@ -371,8 +394,9 @@ class Environment:
             now_ms=lambda: time.time_ns() // 1_000_000,
             tail=self._tail,
         )
-        self._capture.open()
+        # First, as it owns the socket, whatever fails now.
         self._api = RuntimeApiServer(sandbox.runtime_api_listener)
+        self._capture.open()
         await self._api.start()
 
     async def _detach(self) -> None:

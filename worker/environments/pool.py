@@ -69,7 +69,6 @@ class EnvironmentPool:
         launcher: Launcher,
         catalog: dict[str, RuntimeEntry],
         *,
-        max_starts: int,
         idle_timeout_s: float,
     ) -> None:
         self.instance = ""
@@ -77,7 +76,6 @@ class EnvironmentPool:
         self._operations = operations
         self._launcher = launcher
         self._catalog = catalog
-        self._starts = asyncio.Semaphore(max_starts)
         self._idle_timeout_s = idle_timeout_s
         self._versions: dict[str, _Version] = {}
         self._environments: dict[str, Environment] = {}
@@ -252,8 +250,7 @@ class EnvironmentPool:
         self._environments[environment.id] = environment
         try:
             image, code_dir = await asyncio.gather(self._launcher.image(launch), self._launcher.code(launch))
-            async with self._starts:
-                await environment.start(image, code_dir)
+            await environment.start(image, code_dir)
         except BaseException:
             # A start that was cut off half-way may have made its sandbox; `clear` finds it here until it is gone.
             await environment.stop()
@@ -269,10 +266,12 @@ class EnvironmentPool:
             async with asyncio.timeout(_SETTLE_LIMIT_S):
                 return await future
         except BaseException:
+            # Its token stays spent, so the environment that comes for it must go.
             if future.done() and not future.cancelled():
-                version.idle.append(future.result())
-            elif future in version.waiting:
+                self._own(self.destroy(future.result()))
+            else:
                 version.waiting.remove(future)
+                version.owed += 1
             raise
 
     def _serve_waiting(self, version: _Version, environment: Environment) -> bool:
@@ -309,7 +308,7 @@ class EnvironmentPool:
                 break
             except (RedisUnavailableError, RedisReplyError) as error:
                 # Memory that never comes back would be lost for as long as this life lasts.
-                log.warning("memory can't be given back yet", extra={"environment_id": reservation, "error": str(error)})
+                log.warning("memory waits for Redis", extra={"environment_id": reservation, "error": str(error)})
                 await asyncio.sleep(_RELEASE_PAUSE_S)
         self._reservations.pop(reservation, None)
         self.changes += 1
