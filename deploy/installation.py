@@ -50,7 +50,7 @@ class Installation:
 
 
 def env_file() -> Path:
-    """Return where this installation's settings are: LAMBDOCK_ENV_FILE (for a second one from this folder), else `.env`."""
+    """Return the file with this installation's settings: LAMBDOCK_ENV_FILE (a second one of this folder), else `.env`."""
     return Path(os.environ.get("LAMBDOCK_ENV_FILE") or ROOT / ".env").absolute()
 
 

@@ -120,7 +120,8 @@ def wait_until_ready(here: Installation) -> None:
             said = f"{'; '.join(late)}; {said}"
         time.sleep(0.5)
     raise GivingUpError(
-        f"the platform was not ready within {READY_DEADLINE_S} s; {here.endpoint}/health said: {said}\n{last_words(here)}"
+        f"the platform was not ready within {READY_DEADLINE_S} s; {here.endpoint}/health said: {said}\n"
+        f"{last_words(here)}"
     )
 
 

@@ -1,7 +1,7 @@
 """The background container's health check: its RQ worker has shown itself lately.
 
-The sweep is a job every few seconds, and every job is a sign of life; a process that hangs in one, or lost its Redis, gives
-none.
+The sweep is a job every few seconds, and every job is a sign of life; a process that hangs in one, or lost its Redis,
+gives none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
     )
     try:
         ages = [
-            (datetime.now(UTC) - datetime.fromisoformat(beat)).total_seconds()
+            (datetime.now(UTC) - datetime.fromisoformat(str(beat))).total_seconds()
             for key in client.smembers(f"rq:workers:lambdock-{os.environ['LAMBDOCK_CELL']}")
             for host, beat in [client.hmget(key, "hostname", "last_heartbeat")]
             if host == socket.gethostname() and beat

@@ -6,9 +6,9 @@ import os
 import sys
 
 import redis
-from worker_start import ID_FILE
 
 from contract.keys import Keys
+from deploy.images.worker_start import ID_FILE
 
 #: Heartbeats come every few seconds; this one is long dead.
 MAX_AGE_MS = 20_000

@@ -77,7 +77,8 @@ def test_every_mount_but_tmp_is_a_private_read_only_bind() -> None:
     assert set(mounts) == {"/var/task", "/run/lambdock", "/etc/hosts", "/etc/resolv.conf", "/tmp"}
     tmp = mounts.pop("/tmp")
     assert all(m["Type"] == "bind" and m["ReadOnly"] for m in mounts.values())
-    assert all(m["BindOptions"] == {"Propagation": "rprivate"} for m in mounts.values())
+    # The engine refuses private mounts of what lies below its own root.
+    assert all("BindOptions" not in m for m in mounts.values())
     assert mounts["/var/task"]["Source"] == "/host/code"
     assert tmp["VolumeOptions"]["DriverConfig"]["Options"]["device"] == "/dev/loop3"
     assert "Source" not in tmp
