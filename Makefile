@@ -60,7 +60,7 @@ bench: setup engine ## warm and cold latency and throughput, beside this machine
 	@bash tests/run.sh bench -s $(ARGS)
 
 .PHONY: docs
-docs: setup ## fail if a document links to a file, or names a make target, that is not there
+docs: setup ## make docs/generated; fail if a document names a file or make target that is not there
 	@$(BIN)/python -m tests.docs
 
 .PHONY: requirements

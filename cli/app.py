@@ -8,8 +8,8 @@ from cli.commands import delete, deploy, health, invoke, list_, logs, serve
 
 app = typer.Typer(
     name="lambdock",
-    help="AWS Lambda on your own machines.",
-    epilog="Start here:  lambdock serve   then   lambdock deploy examples/hello",
+    help="AWS Lambda on your own machines. Deploys, runs and watches functions, here or on the platform at --endpoint.",
+    epilog="Start here:  sudo lambdock serve   then   lambdock deploy examples/hello",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -17,12 +17,13 @@ def print_health(endpoint: str, *, is_json: bool) -> bool:
     with http.client() as client:
         response = http.get(client, endpoint, HEALTH_PATH)
     body = http.json_object(response)
-    is_well = response.status_code == 200
+    is_well = response.status_code == 200 and body.get("status", "ok") == "ok"
     if is_json:
         output.machine(body)
         return is_well
+    status = body.get("status", f"HTTP {response.status_code}")
     output.say(
-        f"{endpoint} is {'well' if is_well else f'not well (HTTP {response.status_code})'}",
+        f"{endpoint} is {'well' if is_well else f'not well: {status}'}",
         "green" if is_well else "red",
     )
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -26,7 +26,7 @@ def print_functions(endpoint: str, region: str | None, *, is_json: bool) -> None
         output.note("No functions yet. Make one with: lambdock deploy DIR")
         return
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    for column in ("NAME", "RUNTIME", "MEMORY", "TIMEOUT", "STATE", "MODIFIED"):
+    for column in ("NAME", "RUNTIME", "MEMORY", "TIMEOUT", "MODIFIED"):
         table.add_column(column)
     for function in functions:
         table.add_row(*(Text(output.printable(cell)) for cell in _row(function)))
@@ -47,6 +47,5 @@ def _row(function: dict[str, Any]) -> tuple[str, ...]:
         str(function.get("Runtime") or function.get("PackageType", "")),
         f"{function.get('MemorySize', '?')} MB",
         f"{function.get('Timeout', '?')} s",
-        str(function.get("State", "")),
         str(function.get("LastModified", ""))[:19].replace("T", " "),
     )

@@ -103,7 +103,8 @@ def _print_event(event: dict[str, Any], *, is_json: bool) -> None:
     if is_json:
         output.machine(event)
         return
-    message = str(event.get("message", "")).rstrip("\n")
+    # Runtime clients join the lines of one message by carriage returns, and indent by no-break spaces.
+    message = str(event.get("message", "")).strip("\r\n").replace("\r", "\n").replace("\xa0", " ")
     at = datetime.fromtimestamp(float(event.get("timestamp", 0)) / 1000, UTC)
     style = "dim" if message.startswith(("START RequestId", "END RequestId", "REPORT RequestId")) else ""
     line = Text.assemble((f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}Z ", "cyan dim"))

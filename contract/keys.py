@@ -65,7 +65,7 @@ class Keys:
         return f"{self.prefix}engine:{engine_id}"
 
     def function(self, uid: str) -> str:
-        """Hash: generation (-1 once deleted), reserved (-1 for none), account, `gone:{version key}` per deleted version."""
+        """Hash: generation (-1 once deleted), reserved (-1 for none), account, `gone:{version}` for deleted ones."""
         return f"{self.prefix}function:{uid}"
 
     def account(self, account: str, region: str) -> str:

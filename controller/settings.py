@@ -23,15 +23,20 @@ class ControllerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAMBDOCK_", extra="ignore", frozen=True, env_ignore_empty=True)
 
+    #: Name of the installation; marks everything that it makes. The same for all its processes.
     cell: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    #: The Redis of the cell: `redis://`, `rediss://` (TLS) or `unix:///path`.
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
+    #: Where the defaults of database and blob store lie.
     state_dir: Path = Path(".lambdock")
     #: Empty: `file://{state_dir}/blobs`.
     blob_url: str = ""
     #: Empty: a SQLite file in `state_dir`.
     database_url: str = ""
+    #: The least level that is logged, as JSON lines on standard error.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    #: Where the Lambda API listens: loopback, unless LAMBDOCK_PUBLISHED_ON_LOOPBACK vouches for it.
     listen: str = "127.0.0.1:4566"
     #: A listening socket inherited from the supervisor, which holds `listen` through restarts; None: open our own.
     listen_fd: int | None = None
@@ -41,7 +46,9 @@ class ControllerSettings(BaseSettings):
     allowed_origins: Names = ()
     #: True inside a container whose port is published on the host's loopback only.
     published_on_loopback: bool = False
+    #: Account of requests whose access key is not 12 digits.
     default_account: str = Field(default="000000000000", pattern=r"^[0-9]{12}$")
+    #: Region of requests whose signature names none.
     default_region: str = Field(default="us-east-1", pattern=r"^[a-z]{2,5}(-[a-z]+)+-[0-9]$")
     #: Concurrent executions of an account in a region.
     account_concurrency: int = Field(default=1000, ge=1)

@@ -18,7 +18,8 @@ START_DEADLINE_S=90
 wants() { [[ " $wanted " == *" $1 "* ]]; }
 # A hung engine must not hang us.
 answers() { has docker && timeout 20 docker info >/dev/null 2>&1; }
-is_running() { pgrep -x dockerd >/dev/null 2>&1; }
+# Without pgrep, which small machines lack: to take an engine that is there for none would start a second one.
+is_running() { grep -qsx dockerd /proc/[0-9]*/comm; }
 
 how_to() {
     die "$1" \
@@ -55,7 +56,7 @@ start_engine() {
 
 # Machines without systemd may lack the hierarchies that the engine needs. What is mounted is left alone.
 mount_cgroups() {
-    if [ -d /sys/fs/cgroup ] && ! grep -q ' /sys/fs/cgroup' /proc/mounts; then
+    if [ -d /sys/fs/cgroup ] && ! grep -Eq ' /sys/fs/cgroup[^ ]* cgroup2? ' /proc/mounts; then
         mount -t cgroup2 cgroup2 /sys/fs/cgroup || say "could not mount cgroups; the engine may refuse to start"
     fi
 }
@@ -69,13 +70,21 @@ ensure_engine() {
         how_to "no Docker Engine answers at DOCKER_HOST=$DOCKER_HOST"
     fi
     if ! has dockerd; then
-        keep_services_down apt_install docker.io iptables ca-certificates || how_to "docker.io could not be installed; apt's words are above"
+        keep_services_down apt_install docker.io iptables ca-certificates ||
+            how_to "docker.io could not be installed; apt's words are above"
     fi
+    # Newer distributions have the client apart.
+    has docker || keep_services_down apt_install docker-cli || how_to "docker-cli could not be installed"
     start_engine
     say "Docker Engine $(docker version --format '{{.Server.Version}}') answers"
 }
 
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
+
+# Ubuntu's compose 2 has a name of its own; its docker-compose is the old one.
+compose_package() {
+    if apt-cache show docker-compose-v2 >/dev/null 2>&1; then echo docker-compose-v2; else echo docker-compose; fi
+}
 
 ensure_packages() {
     local packages=()
@@ -83,10 +92,11 @@ ensure_packages() {
     if wants sandbox; then
         has mkfs.ext4 || packages+=(e2fsprogs)
         has ip || packages+=(iproute2)
+        has iptables-restore || packages+=(iptables)
         has nsenter || packages+=(util-linux)
     fi
     if wants images && ! has mmdebstrap; then packages+=(mmdebstrap); fi
-    if wants compose && ! has_compose; then packages+=(docker-compose); fi
+    if wants compose && ! has_compose; then packages+=("$(compose_package)"); fi
     [ ${#packages[@]} -gt 0 ] || return 0
     can_apt || die "missing: ${packages[*]}" "install with your package manager, then run this command again" \
         "(as root on Debian and Ubuntu this script does it by itself)"
@@ -107,6 +117,7 @@ keep_services_down() {
     local status=0
     "$@" || status=$?
     rm -f "$policy"
+    trap - EXIT
     return $status
 }
 

@@ -50,7 +50,7 @@ class Installation:
 
 
 def env_file() -> Path:
-    """Return the file with this installation's settings: LAMBDOCK_ENV_FILE (a second one of this folder), else `.env`."""
+    """Return this installation's file of settings: LAMBDOCK_ENV_FILE (a second one of this folder), else `.env`."""
     return Path(os.environ.get("LAMBDOCK_ENV_FILE") or ROOT / ".env").absolute()
 
 

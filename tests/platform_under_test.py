@@ -66,7 +66,7 @@ class Platform:
         return health.get("status") == "ok" and bool(health.get("workers"))
 
     def stop(self) -> None:
-        """Drain and stop; a platform that does not stop is an error. Removes the cell's network."""
+        """Drain and stop; a platform that does not stop is an error, and so is anything it left. May start again."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -78,6 +78,19 @@ class Platform:
         finally:
             self._process = None
             self._remove_rest()
+
+    def crash(self) -> None:
+        """kill -9 the supervisor: the kernel ends all parts with it. Sandboxes and state stay as they are."""
+        assert self._process is not None
+        parts = _descendants(self._process.pid)
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        self.wait_until(lambda: not any(_command(pid)[0] for pid in parts if _command(pid)), "its parts have ended")
+
+    def configure(self, **settings: str) -> None:
+        """Change settings for the next start."""
+        self._settings |= settings
 
     def part_pid(self, part: str) -> int:
         """Return the process id of `controller`, `controller.background`, `worker` or `redis`."""
@@ -93,6 +106,10 @@ class Platform:
     def kill(self, part: str) -> None:
         """kill -9 one part; the supervisor starts it again."""
         os.kill(self.part_pid(part), signal.SIGKILL)
+
+    def signal(self, part: str, number: signal.Signals) -> None:
+        """Send a signal to one part: to stop it for a while, or to end it politely."""
+        os.kill(self.part_pid(part), number)
 
     # --- what a user does -----------------------------------------------------------------------------------------
 
@@ -129,6 +146,19 @@ class Platform:
             )
         return name
 
+    def logs(self, name: str) -> list[str]:
+        """Return all lines of a function's log that the workers have."""
+        lines: list[str] = []
+        cursor = ""
+        while True:
+            answer = httpx.get(f"{self.endpoint}/_lambdock/logs/{name}", params={"cursor": cursor}, timeout=10)
+            answer.raise_for_status()
+            page = answer.json()
+            if not page["events"]:
+                return lines
+            lines += [event["message"] for event in page["events"]]
+            cursor = page["cursor"]
+
     # --- what is true -----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -148,6 +178,11 @@ class Platform:
     def key(self, name: str) -> str:
         """Return a Redis key of this cell."""
         return f"lambdock:{self.cell}:{name}"
+
+    def instances(self) -> set[str]:
+        """Return the lives of workers that Redis knows, the fenced ones included."""
+        with self.redis() as connection:
+            return {item.decode() for item in connection.smembers(self.key("workers"))}
 
     def containers(self) -> list[Any]:
         """Return the engine's containers of this cell, dead ones included."""

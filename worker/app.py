@@ -6,16 +6,17 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
 from contract.blobs.open import open_blob_store
-from contract.bus.connection import RedisUnavailableError
+from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations, Registration
 from contract.bus.redis_bus import RedisBus
 from contract.keys import Keys
 from runtimes.catalog import RuntimeStatus, load_catalog
+from worker.caretaker import Caretaker
 from worker.code.cache import CodeCache
 from worker.engine import DockerEngine
 from worker.environments.environment import EnvironmentParts
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 #: A worker can't begin without Redis; it waits this long before it gives up and is started again.
 _REGISTER_RETRY_S: Final = 60.0
 _CODE_EVICTION_S: Final = 300.0
+#: How often a worker looks for what others, who are dead, have left on its engine.
+_CARE_S: Final = 10.0
 
 
 class Worker:
@@ -59,10 +62,13 @@ class Worker:
         """Serve until `stop`. Raises what makes serving impossible, with a text for the operator."""
         settings = self._settings
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        with DockerEngine.connected() as engine:
+        with DockerEngine.connected() as engine, closing(RedisBus(settings.redis_url, Keys(settings.cell))) as bus:
             images = RuntimeImages(engine, self._catalog, settings.state_dir, mapping=settings.runtime_images)
             host_state_dir = await find_host_state_dir(engine, settings.state_dir, settings.host_state_dir)
             engine_name = await engine_id(engine)
+            operations = Operations(bus)
+            # Trying the machine takes seconds; those who wait for a life of ours that is over need not wait for that.
+            await _fence_predecessors(operations, settings.worker_id)
             fast_paths = await self._probe(engine, images, engine_name, host_state_dir)
             blobs = open_blob_store(settings.blobs)
             code = CodeCache(blobs, settings.state_dir)
@@ -70,16 +76,13 @@ class Worker:
             transfer = Transfer(blobs)
             await code.start()
             await logs.start()
-            bus = RedisBus(settings.redis_url, Keys(settings.cell))
             try:
-                operations = Operations(bus)
                 preparation = Preparation(operations, images, code, logs)
                 while not self._stopping.is_set():
                     await self._live(
                         engine, engine_name, host_state_dir, fast_paths, operations, preparation, code, logs, transfer
                     )
             finally:
-                bus.close()
                 await transfer.close()
                 await logs.close()
                 await code.close()
@@ -132,18 +135,23 @@ class Worker:
             on_logs=preparation.read_logs,
             on_forget=preparation.forget,
         )
+        caretaker = Caretaker(operations, driver, owner, LOST)
         await _clear_away(operations, driver, registration)
         log.info("serving", extra={"worker_id": registration.instance, "memory_mb": settings.memory_total_mb})
         try:
             async with (
                 self._drain_on_stop(loop),
                 _periodically(_CODE_EVICTION_S, lambda: code.evict(pool.code_in_use())),
+                _periodically(_CARE_S, caretaker.look),
             ):
                 await loop.run()
         finally:
             await executor.abandon()
-            await pool.clear()
-            await _bury_self(operations, registration.instance)
+            is_clear = await pool.clear()
+            await _bury_self(operations, registration.instance, is_clear=is_clear)
+            if self._stopping.is_set():
+                # The last worker of the cell on this engine takes the bridge with it; in use it stays.
+                await driver.remove_network()
             await driver.close()
 
     @asynccontextmanager
@@ -191,6 +199,15 @@ async def serve(settings: WorkerSettings) -> None:
     await worker.run()
 
 
+async def _fence_predecessors(operations: Operations, worker_id: str) -> None:
+    try:
+        for instance in await operations.workers():
+            if instance.rpartition("@")[0] == worker_id:
+                await operations.fence(instance, LOST.to_json(), only_if_silent=False)
+    except (RedisUnavailableError, RedisReplyError) as error:
+        log.warning("earlier lives are fenced when Redis is there", extra={"error": str(error)})
+
+
 async def _register(operations: Operations, settings: WorkerSettings, engine_name: str) -> Registration:
     deadline = asyncio.get_running_loop().time() + _REGISTER_RETRY_S
     while True:
@@ -213,11 +230,13 @@ async def _clear_away(operations: Operations, driver: DockerDriver, registration
         await operations.bury(predecessor)
 
 
-async def _bury_self(operations: Operations, instance: str) -> None:
+async def _bury_self(operations: Operations, instance: str, *, is_clear: bool) -> None:
+    """Answer callers who still wait; slots and memory come back only when nothing runs here any more."""
     try:
         await operations.fence(instance, LOST.to_json(), only_if_silent=False)
-        await operations.bury(instance)
-    except RedisUnavailableError as error:
+        if is_clear:
+            await operations.bury(instance)
+    except (RedisUnavailableError, RedisReplyError) as error:
         log.warning("could not take leave; the next life will", extra={"error": str(error)})
 
 
@@ -235,10 +254,14 @@ async def _periodically(interval_s: float, work: Any) -> AsyncIterator[None]:
     async def run() -> None:
         while True:
             await asyncio.sleep(interval_s)
-            await work()
+            try:
+                await work()
+            except Exception:
+                log.exception("a periodic task failed; it is tried again")
 
     task = asyncio.create_task(run())
     try:
         yield
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -26,7 +26,15 @@ log = logging.getLogger(__name__)
 COMPLETE_RETRY_S: Final = 60.0
 #: An event that the platform could not run is tried again after this.
 EVENT_RETRY_MS: Final = 2000
-_START_ERRORS = (SandboxStartFailedError, RuntimeUnavailableError, CodeUnavailableError, TimeoutError, LookupError)
+#: ValueError: a launch specification that this release can't read.
+_START_ERRORS = (
+    SandboxStartFailedError,
+    RuntimeUnavailableError,
+    CodeUnavailableError,
+    TimeoutError,
+    LookupError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +144,8 @@ class Executor:
         await self._complete(delivery, environment, True, header, body, True)
 
     async def _environment(self, delivery: Delivery) -> Environment | None:
-        launch = LaunchSpec.from_json(delivery.launch) if delivery.is_cold else None
         try:
+            launch = LaunchSpec.from_json(delivery.launch) if delivery.is_cold else None
             environment = await self._pool.acquire(delivery.header.version_key, launch, delivery.id)
         except _START_ERRORS as error:
             reason = str(error) or type(error).__name__
@@ -173,7 +181,8 @@ class Executor:
                 retry_s=COMPLETE_RETRY_S,
             )
         self._held.pop(delivery.id, None)
-        await self._pool.abandon(delivery.header.version_key, delivery.id)
+        if delivery.is_cold:
+            await self._pool.abandon(delivery.id)
 
     async def _payload(self, delivery: Delivery) -> bytes:
         if delivery.header.payload_url:

@@ -27,6 +27,7 @@ _FAILURES: Final = 3
 _UNPLACEABLE_BEATS: Final = 15
 #: A reconciliation whose snapshot was overtaken by a completion is made again.
 _RECONCILE_TRIES: Final = 20
+_DRAIN_POLL_S: Final = 0.05
 
 LOST: Final = ReplyHeader(platform_error="the worker that ran this invocation was lost; whether it finished is unknown")
 
@@ -119,12 +120,11 @@ class WorkerLoop:
         match fields[messages.TYPE]:
             case b"invoke":
                 self._executor.accept(_delivery(fields))
+            # In tasks, as invocations are: those read before have taken their environments by then.
             case b"retire":
-                self._pool.retire(fields[messages.VERSION].decode())
+                self._beside(self._retire(fields[messages.VERSION].decode()))
             case b"forget":
-                uid = fields[messages.VERSION].decode()
-                self._pool.forget(uid)
-                self._beside(self._on_forget(uid))
+                self._beside(self._forget(fields[messages.VERSION].decode()))
             case b"prepare":
                 request = PrepareRequest.from_json(fields[messages.HEADER])
                 self._beside(self._on_prepare(request, LaunchSpec.from_json(fields[messages.LAUNCH])))
@@ -133,12 +133,21 @@ class WorkerLoop:
             case kind:
                 log.warning("an inbox message of an unknown kind is ignored", extra={"kind": kind.decode()})
 
+    async def _retire(self, version_key: str) -> None:
+        self._pool.retire(version_key)
+
+    async def _forget(self, function_uid: str) -> None:
+        self._pool.forget(function_uid)
+        await self._on_forget(function_uid)
+
     def _beside(self, work: Awaitable[None]) -> None:
         async def run() -> None:
             try:
                 await work
             except (RedisUnavailableError, RedisReplyError, OSError) as error:
                 log.error("a request of a controller failed", extra={"error": str(error)})
+            except Exception:
+                log.exception("a request of a controller failed for a reason of ours")
 
         task = asyncio.create_task(run())
         self._side_tasks.add(task)
@@ -152,12 +161,7 @@ class WorkerLoop:
             beat += 1
             self._unplaceable_beats = max(0, self._unplaceable_beats - 1)
             with contextlib.suppress(RedisUnavailableError, RedisReplyError):
-                state = await self._life.operations.heartbeat(
-                    self._life.instance,
-                    is_placeable=self._unplaceable_beats == 0,
-                    is_draining=self._draining.is_set(),
-                    info=self._encoded_info(),
-                )
+                state = await self._heartbeat()
                 if state is WorkerState.UNKNOWN or self._life.operations.bus.run_id != self._life.reconciled_with:
                     state = await self._reconcile()
                 if state is WorkerState.FENCED:
@@ -168,8 +172,17 @@ class WorkerLoop:
                     await self._pool.reap()
             await asyncio.sleep(HEARTBEAT_S)
 
+    async def _heartbeat(self) -> WorkerState:
+        return await self._life.operations.heartbeat(
+            self._life.instance,
+            is_placeable=self._unplaceable_beats == 0,
+            is_draining=self._draining.is_set(),
+            info=self._encoded_info(),
+        )
+
     async def _reconcile(self) -> WorkerState:
         """Tell Redis what is true here, again if it was overtaken by a change of ours."""
+        self._life.reconciled_with = ""
         for _ in range(_RECONCILE_TRIES):
             run_id, changes = self._life.operations.bus.run_id, self._pool.changes
             view = WorkerView(
@@ -186,9 +199,10 @@ class WorkerLoop:
             if state is WorkerState.FENCED:
                 return state
             if changes == self._pool.changes and run_id == self._life.operations.bus.run_id:
+                self._life.reconciled_with = run_id
+                log.info("reconciled with Redis", extra={"worker_id": self._life.instance, "held": len(view.held)})
                 break
-        self._life.reconciled_with = run_id
-        log.info("reconciled with Redis", extra={"worker_id": self._life.instance, "held": len(view.held)})
+        # Overtaken each time: Redis has an outdated view, so the next heartbeat comes back to it.
         return state
 
     def _encoded_info(self) -> bytes:
@@ -196,7 +210,21 @@ class WorkerLoop:
 
     async def _drained(self) -> None:
         await self._draining.wait()
+        while True:
+            if await self._has_nothing_left():
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
+
+    async def _has_nothing_left(self) -> bool:
+        """Whether Redis gives no more work here, and what it gave before it knew, read or unread, is done."""
         await self._executor.wait_idle()
+        try:
+            if await self._heartbeat() is not WorkerState.DRAINING:
+                return False
+            bus = self._life.operations.bus
+            return not await bus.command("SCARD", bus.keys.held(self._life.instance))
+        except (RedisUnavailableError, RedisReplyError):
+            return False
 
 
 def _delivery(fields: dict[bytes, bytes]) -> Delivery:

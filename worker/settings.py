@@ -19,11 +19,15 @@ class WorkerSettings(BaseSettings):
         env_prefix="LAMBDOCK_", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
     )
 
+    #: Name of the installation; marks everything that it makes. The same for all its processes.
     cell: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    #: The Redis of the cell: `redis://`, `rediss://` (TLS) or `unix:///path`.
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
+    #: Unpacked code, `/tmp` disks, logs, and what sandboxes and the worker share.
     state_dir: Path = Path(".lambdock")
     #: Empty: `file://{state_dir}/blobs`.
     blob_url: str = ""
+    #: The least level that is logged, as JSON lines on standard error.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     #: Must be this worker's alone, and stay the same through its restarts.
@@ -32,7 +36,7 @@ class WorkerSettings(BaseSettings):
     host_state_dir: str = ""
     #: Memory for environments, in MB; 0: three quarters of the machine's.
     memory_mb: int = Field(default=0, ge=0)
-    #: How long an unused environment is kept. `LAMBDA_KEEPALIVE_MS` is understood too.
+    #: How long an unused environment is kept, in seconds.
     idle_timeout_s: float = Field(default=600.0, gt=0)
     #: Sandboxes being started at a time; more only queue inside the engine.
     max_starts: int = Field(default=3, ge=1)
@@ -43,9 +47,9 @@ class WorkerSettings(BaseSettings):
         default_factory=dict,
         validation_alias=AliasChoices("LAMBDOCK_RUNTIME_IMAGES", "LAMBDA_RUNTIME_IMAGE_MAPPING", "runtime_images"),
     )
-    #: How much of each function's log is kept on this worker.
+    #: How much of each function's log is kept on this worker, in MB.
     log_limit_mb: int = Field(default=16, ge=1)
-    #: How long running invocations may go on when the worker is told to stop.
+    #: How long running invocations may go on when the worker is told to stop, in seconds.
     drain_s: float = Field(default=20.0, ge=0)
 
     @field_validator("allow_networks", mode="before")

@@ -12,11 +12,15 @@ from cli.errors import reported
 
 def delete(
     name: FunctionName,
-    qualifier: Annotated[str | None, typer.Option(help="Delete only this version.")] = None,
+    qualifier: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Delete only this version: a number.")
+    ] = None,
     endpoint: Endpoint = None,
     region: Region = None,
 ) -> None:
-    """Delete a function, with all its versions and aliases.
+    """Delete a function, or one of its versions.
+
+    A function goes with all its versions, its logs and its queued events. No question is asked.
 
     Example:  lambdock delete hello
     """

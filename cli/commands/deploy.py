@@ -13,22 +13,39 @@ from cli.errors import reported
 
 def deploy(  # noqa: PLR0913 - each parameter is an option of the command
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the function's code.")],
-    name: Annotated[str | None, typer.Option(help="Function name. Default: that of the folder.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="Runtime identifier, such as python3.11.")] = None,
-    handler: Annotated[str | None, typer.Option(help="Entry point, such as app.handler.")] = None,
-    memory: Annotated[int | None, typer.Option(min=128, max=10240, help="Memory in MB.")] = None,
-    timeout: Annotated[int | None, typer.Option(min=1, max=900, help="Time limit of an invocation in seconds.")] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Environment variable; repeatable.")] = None,
-    arch: Annotated[str | None, typer.Option(help="x86_64 or arm64.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Function name. Default: that of the folder.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(metavar="RUNTIME", help="Lambda's name of the runtime, such as python3.11.")
+    ] = None,
+    handler: Annotated[
+        str | None, typer.Option(metavar="HANDLER", help="Entry point: app.handler is the function handler in app.py.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MB", min=128, max=10240, help="Memory in MB; CPU comes with it.")
+    ] = None,
+    timeout: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", min=1, max=900, help="Time limit of an invocation in seconds."),
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Environment variable; may be given again for more.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(metavar="ARCH", help="x86_64 or arm64. New functions: x86_64, unless it is given.")
+    ] = None,
     endpoint: Endpoint = None,
     region: Region = None,
     json: Json = False,
 ) -> None:
     """Create a function from a folder, or update it.
 
+    Ends when the function can be invoked.
+
     Defaults come from DIR/lambdock.toml (name, runtime, handler, memory, timeout, arch and a table env); options win.
     Files matching DIR/.lambdockignore stay out of the package, and so do .git, .venv and __pycache__.
-    Deploying the same folder again changes nothing.
+    Deploying an unchanged folder again changes nothing. The ARN goes to standard output.
 
     Example:  lambdock deploy examples/hello --env GREETING=Hi
     """

@@ -9,7 +9,9 @@ from cli.errors import reported
 
 
 def health(endpoint: Endpoint = None, json: Json = False) -> None:
-    """Tell whether the platform is well; exit code 1 when it is not.
+    """Tell whether the platform is well.
+
+    Names each part and each worker. Exit code 1 when something is not well.
 
     Example:  lambdock health --json | jq .workers
     """

@@ -16,9 +16,10 @@ Endpoint = Annotated[
     ),
 ]
 Region = Annotated[
-    str | None, typer.Option("--region", help="AWS region. Default: the configured one, else us-east-1.")
+    str | None,
+    typer.Option("--region", metavar="REGION", help="AWS region. Default: the configured one, else us-east-1."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 FunctionName = Annotated[str, typer.Argument(metavar="NAME", help="Name or ARN of the function.")]
 
 

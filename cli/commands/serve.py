@@ -17,15 +17,18 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(help="Address of the Lambda API. Default: 127.0.0.1:4566.", metavar="HOST:PORT")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
-    controllers: Annotated[int, typer.Option(min=1, max=64, help="Controller processes.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Worker processes.")] = 1,
+    controllers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Controller processes.")] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line of the parts.")] = False,
-    json_logs: Annotated[bool, typer.Option("--json", help="Print JSON lines: every log line of the parts.")] = False,
+    json_logs: Annotated[
+        bool, typer.Option("--json", help="Print events and every log line of the parts as JSON lines.")
+    ] = False,
 ) -> None:
     """Run the whole platform on this machine, until Ctrl-C.
 
-    Redis, controllers, the background process and workers start as one process tree; a part that dies is started
-    again. Logs are kept in DIR/log. A second Ctrl-C stops at once.
+    Needs root and a Docker Engine. Redis, controllers, the background process and workers start as one process tree;
+    a part that dies is started again. Logs are kept in DIR/log. Ctrl-C lets running invocations finish; a second one
+    stops at once. Functions are there again at the next start.
 
     Example:  sudo lambdock serve --state-dir /var/lib/lambdock --workers 2
     """

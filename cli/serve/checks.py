@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
 import httpx
@@ -19,6 +20,19 @@ def parse_listen(written: str) -> tuple[str, int]:
     if ":" in host and not is_bracketed:
         raise UsageError(f"an IPv6 address is written in brackets, such as [::1]:4566; not {written!r}")
     return (host[1:-1] if is_bracketed else host), int(port)
+
+
+def require_loopback(host: str) -> None:
+    """Raises: `UsageError` for an address that other machines can reach: whoever reaches the API may run code."""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise UsageError(
+            f"--listen {host}: other machines could reach this address, and whoever reaches the API may run code. "
+            "Listen on 127.0.0.1 or ::1, behind a proxy that authenticates"
+        )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ import httpx
 
 from cli import output
 from cli.health import HEALTH_PATH, has_workers
-from cli.serve.checks import bind, parse_listen, require_docker, require_root, url_of
+from cli.serve.checks import bind, parse_listen, require_docker, require_loopback, require_root, url_of
 from cli.serve.events import Listener
 from cli.serve.redis_server import find_program, redis_part, redis_url
 from cli.serve.state import cell_id, exclusive, socket_path
@@ -45,6 +45,7 @@ def run(options: ServeOptions) -> int:
     settings = ServeSettings.read()
     require_root(os.geteuid())
     host, port = parse_listen(options.listen or settings.listen)
+    require_loopback(host)
     state_dir = (options.state_dir or settings.state_dir).expanduser().absolute()
     with exclusive(state_dir), bind(host, port) as listener:
         asyncio.run(require_docker(settings.docker_host))

@@ -293,6 +293,19 @@ class Operations:
             found[instance] = {flat[at].decode(): flat[at + 1].decode() for at in range(0, len(flat), 2)}
         return found
 
+    async def event_blobs(self) -> set[str]:
+        """Return the digests of the payloads that queued and running events have in the blob store."""
+        found: set[str] = set()
+        cursor = "0"
+        pattern = self.bus.keys.event("*")
+        while True:
+            answer = await self.bus.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            cursor = answer[0].decode()
+            blobs = [await self.bus.command("HGET", key, "blob") for key in answer[1]]
+            found.update(blob.decode() for blob in blobs if blob)
+            if cursor == "0":
+                return found
+
     async def heads_published(self) -> None:
         """Every function's head has been published to the new Redis: one reason less for dispatch to pause."""
         await self.bus.command("SREM", self.bus.keys.reconciling(), "heads")

@@ -33,6 +33,9 @@ def health_router(probes: Mapping[str, Probe], workers: Workers | None = None) -
         body: dict[str, Any] = {"status": "ok" if is_well else "unavailable", "parts": parts}
         if workers is not None:
             body["workers"] = await _workers(workers)
+            if is_well and not body["workers"]:
+                # Not 503: the API itself serves, and a worker may wait for just that before it starts.
+                body["status"] = "no workers"
         return json_response(body, 200 if is_well else 503)
 
     router.add_api_route("/health", health, methods=["GET"], response_model=None)

@@ -20,7 +20,7 @@ from controller.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
 
-_SWEEP_S: Final = 10.0
+_SWEEP_S: Final = 5.0
 _RECONNECT_S: Final = 1.0
 
 
@@ -70,10 +70,13 @@ def _listen_forever(settings: ControllerSettings) -> None:
 
 
 def _sweep_forever(queue: Queue, stopping: threading.Event) -> None:
-    while not stopping.wait(_SWEEP_S):
+    # At once: whatever the process before this one had in its hands is asked for again.
+    while True:
         with contextlib.suppress(RedisError):
             if SWEEP_JOB not in {job.func_name for job in queue.get_jobs(length=100)}:
                 queue.enqueue(SWEEP_JOB, result_ttl=0, failure_ttl=3600)
+        if stopping.wait(_SWEEP_S):
+            return
 
 
 if __name__ == "__main__":

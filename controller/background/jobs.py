@@ -14,8 +14,8 @@ from controller.settings import ControllerSettings
 log = logging.getLogger(__name__)
 
 #: A preparation that has not been answered for so long is asked for again.
-_ASK_AGAIN_S: Final = 10.0
-#: Blobs that nothing refers to: an upload may be on its way into SQL, an event of up to 6 hours may need its payload.
+_ASK_AGAIN_S: Final = 5.0
+#: Of a blob that nothing refers to: an upload may be on its way into SQL, or an event's payload into its queue.
 _BLOB_AGE_S: Final = 86_400.0
 
 
@@ -45,6 +45,7 @@ async def _sweep() -> None:
         blobs = open_blob_store(settings.effective_blob_url)
         old = [sha256 async for sha256, age_s in blobs.list() if age_s > _BLOB_AGE_S]
         if old:
-            needed = await parts.core.preparation.referenced_blobs()
+            # Queued events last: one that ends meanwhile frees its payload a sweep later.
+            needed = await parts.core.preparation.referenced_blobs() | await parts.operations.event_blobs()
             for sha256 in set(old) - needed:
                 await blobs.delete(sha256)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from contract.blobs.store import BlobStore
-from contract.bus.connection import RedisUnavailableError
+from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations
 from contract.messages import INLINE_LIMIT_BYTES
 from controller.api.identity import Caller
@@ -66,7 +66,12 @@ class EventAcceptor:
                 blob = await self._blobs.put(payload) if len(payload) > INLINE_LIMIT_BYTES else ""
                 inline = b"" if blob else payload
                 uid = resolved.launch.function_uid
-                await self._operations.enqueue(event_id, uid, target.to_json(), inline, blob)
-                await self._durability.barrier()
-        except (NotDurableError, RedisUnavailableError, TimeoutError, OSError) as error:
+                while True:
+                    server = self._operations.bus.run_id
+                    await self._operations.enqueue(event_id, uid, target.to_json(), inline, blob)
+                    await self._durability.barrier()
+                    if server == self._operations.bus.run_id:
+                        return
+                    # A server that came between has synced, maybe without the event: queue it again, under its id.
+        except (NotDurableError, RedisUnavailableError, RedisReplyError, TimeoutError, OSError) as error:
             raise PlatformError(f"event {event_id} could not be kept: {error}") from error

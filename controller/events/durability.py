@@ -11,7 +11,8 @@ from contract.bus.redis_bus import RedisBus
 
 log = logging.getLogger(__name__)
 
-_WAIT_MS: Final = 5000
+#: Less than the bus gives any command, so that a slow disk is told as such.
+_WAIT_MS: Final = 4000
 
 
 class NotDurableError(Exception):

@@ -59,6 +59,11 @@ class EventPump:
         except LambdaError as error:
             log.info("event deferred", extra={"request_id": claim.id, "reason": str(error)})
             await self._defer(claim)
+        except (RedisUnavailableError, RedisReplyError):
+            raise
+        except Exception:
+            # The others of its batch must not suffer; its claim ends by itself.
+            log.exception("event not dispatched", extra={"request_id": claim.id})
 
     async def _dispatch(self, claim: ClaimedEvent) -> None:
         target = EventTarget.from_json(claim.header)

@@ -48,7 +48,7 @@ class PreparationAsker:
                 await self._take_down(fields[ID].decode(), PrepareReply.from_json(fields[HEADER]))
             except Exception:
                 # The sweep asks again; one answer must not end the listening.
-                log.exception("an answer could not be taken down", extra={"token": fields[ID].decode()})
+                log.exception("an answer could not be taken down", extra={"token": str(fields.get(ID, ""))})
             await bus.command("XTRIM", stream, "MINID", _after(entry_id))
 
     async def _take_down(self, token: str, reply: PrepareReply) -> None:

@@ -64,6 +64,9 @@ class Recovery:
         async for head in self._heads.list_heads():
             await self._heads.publish(head)
             count += 1
+        if self._operations.bus.run_id != run_id:
+            # Another one came meanwhile: it may not have heard of all of them.
+            return
         await self._operations.heads_published()
         self._published_to = run_id
         log.info("heads published", extra={"functions": count})

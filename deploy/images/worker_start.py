@@ -1,8 +1,8 @@
 """Starts the worker of this container under a name and a state directory that outlive the container.
 
 Containers come and go and get new host names; what a killed worker left is found by the worker's name. So names belong
-to the state volume: it has a folder for each worker, and a container takes the first one that nobody holds. Workers that
-are scaled (`--scale worker=2`) share the volume but neither name nor folder.
+to the state volume: it has a folder for each worker, and a container takes the first one that nobody holds. Scaled
+workers (`--scale worker=2`) share the volume, but neither name nor folder.
 """
 
 from __future__ import annotations

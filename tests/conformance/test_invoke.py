@@ -57,7 +57,7 @@ def test_a_dry_run_answers_204_and_runs_nothing(platform: Platform) -> None:
     assert answer["StatusCode"] == 204
     assert answer["Payload"].read() == b""
     call(platform, name)
-    assert sum("START" in line for line in wait_for_log(platform, name, "REPORT")) == 1
+    assert sum("START RequestId" in line for line in wait_for_log(platform, name, "REPORT")) == 1
 
 
 def test_an_event_is_accepted_with_202_and_runs_later(platform: Platform) -> None:
@@ -189,7 +189,9 @@ def test_a_trace_is_passed_on_and_one_is_made_where_none_is_given(platform: Plat
 def test_functions_of_one_name_in_two_accounts_and_regions_are_different_functions(platform: Platform) -> None:
     name = f"f-{unique()[:12]}"
     places = [(ACCOUNT, REGION), ("111111111111", REGION), (ACCOUNT, "eu-west-1")]
-    code = "import os\ndef handler(event, context):\n    return [context.invoked_function_arn, os.environ['AWS_REGION']]\n"
+    code = (
+        "import os\ndef handler(event, context):\n    return [context.invoked_function_arn, os.environ['AWS_REGION']]\n"
+    )
     deploy(platform, code, name=name)
 
     for account, region in places[1:]:

@@ -1,4 +1,4 @@
-"""An installation of its own for `make up` and its kin: another project, cell, port and image tag than anybody's."""
+"""An installation of its own for `make up` and its kin: project, cell, port, settings and image tag are its alone."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from installation_under_test import UP_DEADLINE_S, Platform
+from installation_under_test import UP_DEADLINE_S, Installation
 
 
 @pytest.fixture(scope="session")
-def stopped() -> Iterator[Platform]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation that may or may not run; purged in the end."""
     name = f"lambdock-e2e-{secrets.token_hex(4)}"
+    foreign = ("LAMBDOCK_", "COMPOSE_", "AWS_", "MAKE", "MFLAGS")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    platform = Platform(
+    folder: Path = tmp_path_factory.mktemp("installation")
+    here = Installation(
         name=name,
         port=port,
         environment={
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if not key.startswith(foreign)},
             "COMPOSE_PROJECT_NAME": name,
+            "LAMBDOCK_ENV_FILE": str(folder / "env"),
             "LAMBDOCK_CELL": name,
             "LAMBDOCK_PORT": str(port),
             "LAMBDOCK_VERSION": name,
         },
     )
+    # Under a tag that outlives the run: removing an installation's images would remove their layers, too.
+    ahead = here.run(".venv/bin/python", "-m", "deploy.images_ahead", timeout_s=UP_DEADLINE_S, LAMBDOCK_VERSION="test")
+    assert ahead.returncode == 0, ahead.stdout
     try:
-        yield platform
+        yield here
     finally:
-        done = platform.make("purge")
+        done = here.make("purge")
         assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture
-def platform(stopped: Platform) -> Platform:
-    """An installation that runs."""
-    done = stopped.make("up", timeout_s=UP_DEADLINE_S)
-    assert done.returncode == 0, done.stdout
-    return stopped
+def running(installation: Installation) -> Installation:
+    """The same, up."""
+    installation.see_that_it_runs()
+    return installation

@@ -17,6 +17,7 @@ from worker.sandbox.driver import (
     SandboxSpec,
     SandboxStartFailedError,
 )
+from worker.sandbox.identity import Owner
 
 KILLED = 137
 
@@ -51,6 +52,9 @@ class MemoryDriver:
     destroyed: list[str] = field(default_factory=list)
     #: What a predecessor left: `sweep` removes it.
     leftovers: list[str] = field(default_factory=list)
+    owner: Owner = field(default_factory=lambda: Owner(cell="cell", engine_id="engine", worker_id="memory", epoch=1))
+    #: What other lives have here, by owner.
+    foreign: dict[Owner, int] = field(default_factory=dict)
     _count: int = 0
 
     async def start(self, spec: SandboxSpec) -> Sandbox:
@@ -115,6 +119,14 @@ class MemoryDriver:
         count = len(self.leftovers)
         self.leftovers.clear()
         return count
+
+    async def owners(self) -> set[Owner]:
+        return set(self.foreign)
+
+    async def sweep_owner(self, owner: Owner) -> int:
+        if owner == self.owner or (owner.cell, owner.engine_id) != (self.owner.cell, self.owner.engine_id):
+            raise ValueError(f"{owner} is no other life on the engine of {self.owner}")
+        return self.foreign.pop(owner, 0)
 
     async def close(self) -> None:
         """Nothing is held."""

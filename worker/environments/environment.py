@@ -90,6 +90,7 @@ class EnvironmentParts:
     log_store: LogStore
     #: Sandboxes being started at a time; more only queue inside the engine.
     starts: asyncio.Semaphore
+    init_limit_s: float = INIT_LIMIT_S
 
 
 class Environment:
@@ -140,7 +141,7 @@ class Environment:
             raise
         began = time.monotonic()
         self._capture_line(self._init_start(image))
-        failure = await self._initialise(INIT_LIMIT_S)
+        failure = await self._initialise(self._parts.init_limit_s)
         self._init_ms = (time.monotonic() - began) * 1000
         if failure is None:
             self._change(Change.READY)

@@ -94,28 +94,20 @@ class EnvironmentPool:
         """Return an environment for one invocation: an idle one, or with `launch` (a cold start) a new one.
 
         A cold start's memory has been reserved under `reservation`. Raises what a launch raises; then that memory is
-        still reserved: call `abandon`, also after a warm start has failed.
+        still reserved: see `abandon`.
         """
         self.changes += 1
+        version = self._versions.get(version_key)
         if launch is not None:
-            version = self._versions.setdefault(version_key, _Version(launch))
             self._reservations[reservation] = launch.memory_mb
-            version.in_use += 1
-            return await self._start(version, reservation)
-        known = self._versions.get(version_key)
-        if known is None:
+            version = self._versions.setdefault(version_key, _Version(launch))
+        if version is None:
             raise LookupError(f"no environment of {version_key} on this worker, though Redis had a token for one")
-        known.in_use += 1
-        environment = known.idle.pop() if known.idle else await self._wait_for_one(known)
-        if await environment.is_alive():
-            return environment
-        # It died while it was idle, and could not be started again: another one takes over its memory.
-        await environment.stop()
-        self._environments.pop(environment.id, None)
+        version.in_use += 1
         try:
-            return await self._start(known, environment.reservation)
-        except Exception:
-            await self._release(environment.reservation)
+            return await (self._reuse(version) if launch is None else self._start(version, reservation))
+        except BaseException:
+            version.in_use -= 1
             raise
 
     def settle(self, environment: Environment) -> None:
@@ -141,12 +133,8 @@ class EnvironmentPool:
         self._version_of(environment).in_use -= 1
         await self.destroy(environment)
 
-    async def abandon(self, version_key: str, reservation: str) -> None:
-        """`acquire` has failed, and nothing is left of what it started: the memory of a cold start comes back."""
-        self.changes += 1
-        version = self._versions.get(version_key)
-        if version is not None:
-            version.in_use -= 1
+    async def abandon(self, reservation: str) -> None:
+        """A cold start has failed, and nothing is left of what it started: its memory comes back."""
         await self._release(reservation)
 
     async def destroy(self, environment: Environment) -> None:
@@ -203,15 +191,19 @@ class EnvironmentPool:
             if not (version.idle or version.in_use or version.waiting or version.owed):
                 del self._versions[key]
 
-    async def clear(self) -> None:
-        """Destroy everything, whatever it is doing."""
+    async def clear(self) -> bool:
+        """Destroy everything, whatever it is doing. False when not all of it is known to be gone."""
         environments = list(self._environments.values())
         self._versions.clear()
-        await asyncio.gather(*(environment.stop() for environment in environments), return_exceptions=True)
+        ends = await asyncio.gather(*(environment.stop() for environment in environments), return_exceptions=True)
+        failures = [end for end in ends if isinstance(end, BaseException)]
+        for failure in failures:
+            log.error("an environment could not be destroyed", exc_info=failure)
         self._environments.clear()
         self._reservations.clear()
         for task in list(self._tasks):
             task.cancel()
+        return not failures
 
     # --- what it has -------------------------------------------------------------------------------------------------
 
@@ -243,6 +235,19 @@ class EnvironmentPool:
         return iter(list(self._environments.values()))
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _reuse(self, version: _Version) -> Environment:
+        environment = version.idle.pop() if version.idle else await self._wait_for_one(version)
+        if await environment.is_alive():
+            return environment
+        # It died while it was idle, and could not be started again: another one takes over its memory.
+        await environment.stop()
+        self._environments.pop(environment.id, None)
+        try:
+            return await self._start(version, environment.reservation)
+        except Exception:
+            await self._release(environment.reservation)
+            raise
 
     async def _start(self, version: _Version, reservation: str) -> Environment:
         launch = version.launch

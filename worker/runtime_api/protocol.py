@@ -1,7 +1,7 @@
 """One connection of a runtime: bytes to the exchange's methods, and its answers to bytes.
 
 Whoever is at the other end runs code of the function, so that nothing of what arrives is believed or unbounded: heads,
-bodies, what is buffered for all connections together, and answers that nobody reads.
+bodies, what is buffered for all connections together, answers that nobody reads, and the worker's time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -28,6 +29,13 @@ MAX_HEAD_BYTES = 262_144
 MAX_BUFFERED_BYTES = 4 * MAX_RESPONSE_BYTES
 #: What is read of a body that is already known to be refused, so that its sender sees the answer.
 MAX_DISCARDED_BYTES = 268_435_456
+#: AWS's own clients send about ten; each costs us a call.
+MAX_HEADERS = 128
+#: Requests that may arrive at once on a connection. Nobody has a reason to send the next before the answer.
+MAX_PIPELINED = 16
+#: Of the worker's time, an environment's requests may take so much in a row, and this share of it for ever.
+TIME_BURST_S = 0.05
+TIME_SHARE = 0.25
 #: From this size on, a payload isn't copied to be sent in one piece with its head.
 _SEPARATE_PAYLOAD_BYTES = 65_536
 
@@ -55,10 +63,34 @@ class _Parser(Protocol):
 class Connections:
     """What the connections of one environment share."""
 
+    loop: asyncio.AbstractEventLoop
     open: set[RuntimeProtocol] = field(default_factory=set)
     buffered_bytes: int = 0
     #: Set while there are none.
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    #: True while nothing is read from any of them, because they have had more than their share of the worker's time.
+    is_held: bool = field(default=False, init=False)
+    _credit_s: float = field(default=TIME_BURST_S, init=False)
+    _credited_at: float = field(default=0.0, init=False)
+
+    def charge(self, spent_s: float) -> None:
+        """Take note of time spent for them; when that was too much, hold all of them until it is made up for."""
+        now = self.loop.time()
+        earned_s = (now - self._credited_at) * TIME_SHARE
+        self._credited_at = now
+        self._credit_s = min(TIME_BURST_S, self._credit_s + earned_s) - spent_s
+        if self._credit_s < 0 and not self.is_held:
+            self.is_held = True
+            self.loop.call_later(-self._credit_s / TIME_SHARE, self._go_on)
+            self._update_all()
+
+    def _go_on(self) -> None:
+        self.is_held = False
+        self._update_all()
+
+    def _update_all(self) -> None:
+        for connection in tuple(self.open):
+            connection.update_reading()
 
 
 class RuntimeProtocol(asyncio.Protocol):
@@ -73,13 +105,17 @@ class RuntimeProtocol(asyncio.Protocol):
         self._waiting = False
         self._idle_bytes = 0  # fed since the parser last got anywhere
         self._advanced = False
+        self._pipelined = 0
+        self._is_unread = False  # our answers are
         self._begin()
 
     def _begin(self) -> None:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
         self._head_bytes = 0
-        self._body: list[bytes] = []
+        # Not a list of the pieces, which may be of one byte each.
+        self._body = bytearray()
         self._body_bytes = 0
         self._endpoint = Endpoint.UNKNOWN_PATH
         self._request_id = ""
@@ -99,6 +135,7 @@ class RuntimeProtocol(asyncio.Protocol):
         if accepted is not None and accepted.family in (socket.AF_INET, socket.AF_INET6):
             # Not left to the event loop, which does so only for sockets that were made with an explicit protocol.
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.update_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what the connection waited for, and what it had sent of a body."""
@@ -122,7 +159,13 @@ class RuntimeProtocol(asyncio.Protocol):
             # Not one byte may follow a `next` before its answer; it would be answered out of turn.
             self._hang_up()
             return
+        began_s = time.thread_time()
+        self._feed(data)
+        self._connections.charge(time.thread_time() - began_s)
+
+    def _feed(self, data: bytes) -> None:
         self._advanced = False
+        self._pipelined = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -136,12 +179,21 @@ class RuntimeProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no further requests of a runtime that doesn't read our answers."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._is_unread = True
+        self.update_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._transport is not None:
+        self._is_unread = False
+        self.update_reading()
+
+    def update_reading(self) -> None:
+        """Read, or leave what arrives where it is. Idempotent."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._is_unread or self._connections.is_held:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     # httptools
@@ -150,6 +202,9 @@ class RuntimeProtocol(asyncio.Protocol):
         """A request begins; none may after a `next` that has no answer yet."""
         if self._waiting:
             raise ValueError("a request follows one that waits")
+        self._pipelined += 1
+        if self._pipelined > MAX_PIPELINED:
+            raise ValueError("too many requests at once")
         self._begin()
 
     def on_url(self, url: bytes) -> None:
@@ -159,6 +214,9 @@ class RuntimeProtocol(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the few headers, and trailers, that matter."""
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
+            raise ValueError("too many headers")
         self._count_head(len(name) + len(value) + 4)
         lower = name.lower()
         if lower in _KEPT_HEADERS:
@@ -190,7 +248,7 @@ class RuntimeProtocol(asyncio.Protocol):
             self._refusal = rendering.TOO_MUCH_AT_ONCE
         else:
             self._connections.buffered_bytes += len(body)
-            self._body.append(body)
+            self._body += body
 
     def on_message_complete(self) -> None:
         """Answer, or let `next` wait."""
@@ -247,7 +305,7 @@ class RuntimeProtocol(asyncio.Protocol):
             return self._refusal
         try:
             if step is RuntimeStep.INIT_ERROR:
-                self._exchange.fail_init(ReportedError(body=b"".join(self._body), error_type=self._error_type()))
+                self._exchange.fail_init(ReportedError(body=bytes(self._body), error_type=self._error_type()))
             else:
                 self._exchange.finish(step, self._request_id, self._outcome(step))
         except WrongRequestIdError:
@@ -273,7 +331,7 @@ class RuntimeProtocol(asyncio.Protocol):
         return rendering.TOO_LARGE
 
     def _outcome(self, step: RuntimeStep) -> RuntimeOutcome:
-        body = b"".join(self._body)
+        body = bytes(self._body)
         error_type = self._error_type()
         if step is RuntimeStep.ERROR:
             return ReportedError(body=body, error_type=error_type)
@@ -310,8 +368,8 @@ class RuntimeProtocol(asyncio.Protocol):
             self._transport.close()
 
     def _release_body(self) -> None:
-        self._connections.buffered_bytes -= sum(map(len, self._body))
-        self._body = []
+        self._connections.buffered_bytes -= len(self._body)
+        self._body = bytearray()
 
     def _count_head(self, count: int) -> None:
         self._head_bytes += count

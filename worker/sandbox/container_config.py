@@ -118,7 +118,7 @@ def container_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swa
 
 
 def _bind(source: str, target: str) -> dict[str, Any]:
-    # The propagation is left to the engine: private, but for sources below its own root (the state is one of its volumes
+    # The propagation is left to the engine: private, but for sources below its own root (state in one of its volumes,
     # where the worker runs in a container), which it mounts as slaves only.
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
 

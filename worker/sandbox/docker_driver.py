@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from worker.sandbox.engine_calls import ENGINE_ERRORS, EngineCalls
 from worker.sandbox.exits import EngineExits
 from worker.sandbox.fast_paths import CGROUP_ROOT, FastPaths
 from worker.sandbox.files import SandboxFiles
-from worker.sandbox.identity import EPOCH_LABEL, Owner
+from worker.sandbox.identity import EPOCH_LABEL, WORKER_LABEL, Owner
 from worker.sandbox.life import Life
 from worker.sandbox.run_dir import ASSIGNMENT, GateError, RunDir, write_assignment
 from worker.sandbox.tmp_disk import TmpDisk, TmpDiskError
@@ -185,26 +185,28 @@ class DockerDriver:
         for container in condemned:
             container.removal = None
             await self._begin_removal(container)
-        labels = self.owner.worker_filter()
-        left = [
-            found
-            for found in await self._calls.list_containers(labels)
-            if found["Labels"].get(EPOCH_LABEL) != str(self.owner.epoch)
-        ]
-        slots = asyncio.Semaphore(_REMOVALS_IN_FLIGHT)
-
-        async def remove(container_id: str) -> None:
-            async with slots:
-                await self._calls.remove(container_id)
-
-        # One that can't be removed must not keep the others alive; it is told afterwards.
-        ends = await asyncio.gather(*(remove(found["Id"]) for found in left), return_exceptions=True)
-        for end in ends:
-            if end is not None:
-                raise end
-        await self._calls.remove_unused_volumes(labels, lambda of: of.get(EPOCH_LABEL) != str(self.owner.epoch))
+        removed = await self._remove_all(
+            self.owner.worker_filter(), lambda labels: labels.get(EPOCH_LABEL) != str(self.owner.epoch)
+        )
         await asyncio.to_thread(self._files.remove_predecessors)
-        return len(left)
+        return removed
+
+    async def owners(self) -> set[Owner]:
+        """See `SandboxDriver.owners`."""
+        found = await asyncio.to_thread(self._files.owners)
+        for container in await self._calls.list_containers(self.owner.engine_filter()):
+            labels = container["Labels"]
+            if labels.get(EPOCH_LABEL, "").isdecimal() and WORKER_LABEL in labels:
+                found.add(replace(self.owner, worker_id=labels[WORKER_LABEL], epoch=int(labels[EPOCH_LABEL])))
+        return found - {self.owner}
+
+    async def sweep_owner(self, owner: Owner) -> int:
+        """See `SandboxDriver.sweep_owner`."""
+        if (owner.cell, owner.engine_id) != (self.owner.cell, self.owner.engine_id) or owner == self.owner:
+            raise ValueError(f"{owner} is no other life on the engine of {self.owner}")
+        removed = await self._remove_all(owner.life_filter(), lambda _: True)
+        await asyncio.to_thread(self._files.remove_life, owner)
+        return removed
 
     async def close(self) -> None:
         """See `SandboxDriver.close`."""
@@ -214,6 +216,7 @@ class DockerDriver:
         for container in self._containers.values():
             if container.life is not None:
                 container.life.close()
+        await asyncio.to_thread(self._files.remove_if_unused)
 
     async def remove_network(self) -> None:
         """Remove the cell's bridge, when the cell goes and no sandbox is left. No error for one in use or unknown."""
@@ -318,10 +321,10 @@ class DockerDriver:
 
     async def _close_in(self, life: Life, link: network.SandboxLink) -> socket.socket:
         """Close the network in and open the sockets inside it; return the Runtime API's."""
-        lines = network.routes(link, network.read_host_networks(), self._networks)
+        planned = network.plan(link, network.read_host_networks(), self._networks)
 
         def inside() -> list[socket.socket]:
-            network.apply_routes(lines)
+            network.close_in(planned)
             opened: list[socket.socket] = []
             try:
                 opened.append(namespace.open_listener(*RUNTIME_API_ADDRESS))
@@ -395,6 +398,23 @@ class DockerDriver:
         for container in list(self._containers.values()):
             if container.life is not None and not container.life.exited.done():
                 self._own(self._ask_about(container, container.life))
+
+    async def _remove_all(self, labels: list[str], belongs: Callable[[dict[str, str]], bool]) -> int:
+        """Remove all containers and volumes with the labels and with further ones that `belongs` accepts."""
+        left = [found for found in await self._calls.list_containers(labels) if belongs(found["Labels"])]
+        slots = asyncio.Semaphore(_REMOVALS_IN_FLIGHT)
+
+        async def remove(container_id: str) -> None:
+            async with slots:
+                await self._calls.remove(container_id)
+
+        # One that can't be removed must not keep the others alive; it is told afterwards.
+        ends = await asyncio.gather(*(remove(found["Id"]) for found in left), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
+        await self._calls.remove_unused_volumes(labels, belongs)
+        return len(left)
 
     async def _ask_about(self, container: _Container, life: Life) -> None:
         with contextlib.suppress(*ENGINE_ERRORS):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from worker.sandbox.identity import Owner
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
@@ -125,6 +127,18 @@ class SandboxDriver(Protocol):
         Containers, `/tmp` files, loop devices, run directories. Returns how many sandboxes it removed. When it
         returns no process of theirs runs. Raises what the engine answered when one could not be removed, after all
         others were. Also removes what an earlier `destroy` of this driver could not.
+        """
+        ...
+
+    async def owners(self) -> set[Owner]:
+        """Return the other lives, of any worker of this cell, that have anything on this engine; its own life not."""
+        ...
+
+    async def sweep_owner(self, owner: Owner) -> int:
+        """Remove whatever one other life left, as `sweep` does for the predecessors, and return how many sandboxes.
+
+        The caller knows that this life is over. Raises ValueError for an owner of another cell or engine, and for the
+        driver's own life; else as `sweep`. Idempotent; no error for an owner who left nothing.
         """
         ...
 

@@ -6,8 +6,10 @@ dead worker left is told from everything else by its path alone.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from worker.sandbox import dns
@@ -16,6 +18,9 @@ from worker.sandbox.driver import SandboxSpec
 from worker.sandbox.identity import Owner
 from worker.sandbox.run_dir import RunDir
 from worker.sandbox.tmp_disk import TmpDisk, TmpDisks, remove_leftovers
+
+_HOSTS = "hosts"
+_RESOLV = "resolv.conf"
 
 
 class SandboxFiles:
@@ -44,7 +49,7 @@ class SandboxFiles:
         Raises TmpDiskError, and ValueError for code outside the state directory when the engine's paths are others.
         """
         folder = self._run_root / self._owner.folder
-        hosts, resolv = folder / "hosts", folder / "resolv.conf"
+        hosts, resolv = folder / _HOSTS, folder / _RESOLV
         if not resolv.exists():
             _write_whole(hosts, f"127.0.0.1 localhost {HOST_NAME}\n")
             _write_whole(resolv, dns.RESOLV_CONF)
@@ -60,9 +65,39 @@ class SandboxFiles:
         """Delete what other lives of this worker left; what is still in use stays for the next time."""
         for root in (self._tmp_root, self._run_root):
             for folder in (root / self._owner.cell / self._owner.worker_id).glob("*"):
-                if folder.name != str(self._owner.epoch):
-                    remove_leftovers(folder)
-                    shutil.rmtree(folder, ignore_errors=True)
+                if folder.name.isdecimal() and folder.name != str(self._owner.epoch):
+                    self.remove_life(replace(self._owner, epoch=int(folder.name)))
+
+    def owners(self) -> set[Owner]:
+        """Return the lives, of any worker of the cell that shares the directory, that have files here."""
+        found = set()
+        for root in (self._tmp_root, self._run_root):
+            for folder in (root / self._owner.cell).glob("*/*"):
+                if folder.name.isdecimal():
+                    found.add(replace(self._owner, worker_id=folder.parent.name, epoch=int(folder.name)))
+        return found
+
+    def remove_if_unused(self) -> None:
+        """Delete this life's own folders, if no sandbox has anything in them any more."""
+        folder = self._run_root / self._owner.folder
+        if not any(entry.is_dir() for entry in folder.glob("*")):
+            for name in (_HOSTS, _RESOLV):
+                (folder / name).unlink(missing_ok=True)
+        for root in (self._run_root, self._tmp_root):
+            # One that is not empty stays; the worker's own goes with its last life.
+            with contextlib.suppress(OSError):
+                (root / self._owner.folder).rmdir()
+                (root / self._owner.folder).parent.rmdir()
+
+    def remove_life(self, owner: Owner) -> None:
+        """Delete what one life left; what is still in use stays for the next time."""
+        for root in (self._tmp_root, self._run_root):
+            folder = root / owner.folder
+            remove_leftovers(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            # The worker's own folder goes with its last life.
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
 
     def _host_path(self, path: Path) -> str:
         if self._host_state_dir == self._state_dir:

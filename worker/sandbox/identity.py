@@ -45,6 +45,19 @@ class Owner:
         """Relative path that holds this life's files, beside those of the worker's other lives."""
         return f"{self.cell}/{self.worker_id}/{self.epoch}"
 
+    @property
+    def instance(self) -> str:
+        """What Redis calls this life."""
+        return f"{self.worker_id}@{self.epoch}"
+
+    def engine_filter(self) -> list[str]:
+        """Return the engine's label filter for whatever any worker of the cell made on this engine."""
+        return [f"{CELL_LABEL}={self.cell}", f"{ENGINE_LABEL}={self.engine_id}"]
+
+    def life_filter(self) -> list[str]:
+        """Return the engine's label filter for whatever this life made."""
+        return [*self.worker_filter(), f"{EPOCH_LABEL}={self.epoch}"]
+
     def labels(self, environment_id: str) -> dict[str, str]:
         """Return the labels of everything made for one environment."""
         return {

@@ -1,7 +1,10 @@
-"""Which networks a sandbox reaches: the routes of its namespace, set before user code runs.
+"""Which networks a sandbox reaches: filter rules and routes of its namespace, set before user code runs.
 
-User code has no NET_ADMIN, so what is set here stays. The routes close what is private; the bridge (no traffic between
-its members) and the dropped raw sockets are the second line.
+User code has no NET_ADMIN, so what is set here stays. The rules are what holds. The routes say the same, so that a
+program that asks for a closed address is told at once; alone they would hold nobody: a socket that is bound to the
+interface (which needs no capability) sends to unreachable addresses as if they were on the link, and broadcasts and
+multicasts, which the host hears, pass by the routes altogether. The bridge (no traffic between its members) and the
+dropped raw sockets are the second line.
 """
 
 from __future__ import annotations
@@ -30,8 +33,12 @@ CLOSED = tuple(
         "240.0.0.0/4",
     )
 )
+#: Heard by the host and its neighbours, whatever else is open.
+_TO_MANY = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"))
 _LOOPBACK = IPv4Network("127.0.0.0/8")
 _TIMEOUT_S = 10
+#: Whichever of the kernel's two interfaces the host has; the distribution's own choice first.
+_FILTER_TOOLS = ("iptables-restore", "iptables-legacy-restore", "iptables-nft-restore")
 _PREFIX = re.compile(r"[|+]--\s+(\d+\.\d+\.\d+\.\d+)")
 _LEAF = re.compile(r"/(\d+) (host LOCAL|link UNICAST)")
 
@@ -102,40 +109,83 @@ def read_host_networks() -> HostNetworks:
         raise NetworkSetupError(f"the host's addresses can't be read from /proc/1/net/fib_trie: {error}") from error
 
 
-def routes(link: SandboxLink, host: HostNetworks, policy: NetworkPolicy) -> list[str]:
-    """Return `ip -batch` lines that close a sandbox in. Pure.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a sandbox may reach. The longest prefix decides; what neither names is open (the internet)."""
 
-    The longest prefix wins in the kernel, and here:
+    link: SandboxLink
+    closed: frozenset[IPv4Network]
+    opened: frozenset[IPv4Network]
 
-    * what is private, special, connected to the host, or denied is unreachable, unless an allowed network contains it;
-    * an allowed network goes through the gateway;
+
+def plan(link: SandboxLink, host: HostNetworks, policy: NetworkPolicy) -> Plan:
+    """Decide what a sandbox may reach. Pure.
+
+    * What is private, special, connected to the host, or denied is closed, unless an allowed network contains it;
+    * an allowed network is open;
     * the host's own addresses stay closed unless exactly that address is allowed;
-    * other sandboxes stay closed, whatever is allowed.
+    * other sandboxes, broadcasts and multicasts stay closed, whatever is allowed.
     """
     permitted = set(policy.allowed)
     closed = {*CLOSED, *host.connected, *policy.denied}
     closed = {net for net in closed if not any(net.subnet_of(wider) for wider in permitted)}
     closed |= {net for net in map(IPv4Network, (*host.addresses, link.gateway)) if net not in permitted}
-    closed.add(link.subnet)
+    closed |= {link.subnet, *_TO_MANY}
     opened = {
         net
         for net in permitted
         if net not in closed and (not net.subnet_of(link.subnet) or net == IPv4Network(link.gateway))
     }
+    return Plan(link=link, closed=frozenset(closed), opened=frozenset(opened))
+
+
+def routes(planned: Plan) -> list[str]:
+    """Return the plan as `ip -batch` lines. Pure."""
+    link = planned.link
     via = f"via {link.gateway} dev {link.interface} onlink"
     return [
         f"route del {link.subnet} dev {link.interface}",
         f"route replace default {via}",
-        *(f"route replace unreachable {net}" for net in sorted(closed)),
-        *(f"route replace {net} {via}" for net in sorted(opened) if net.prefixlen > 0),
+        *(f"route replace unreachable {net}" for net in sorted(planned.closed)),
+        *(f"route replace {net} {via}" for net in sorted(planned.opened) if net.prefixlen > 0),
     ]
 
 
-def apply_routes(lines: Iterable[str]) -> None:
-    """Apply `routes` in the network namespace of the calling thread. Blocking. Raises NetworkSetupError."""
+def filter_rules(planned: Plan) -> list[str]:
+    """Return the plan as `iptables-restore` lines. Pure."""
+    verdicts = dict.fromkeys(planned.opened, "ACCEPT") | dict.fromkeys((*planned.closed, _LOOPBACK), "DROP")
+    # The first match decides, so that the longest prefix comes first.
+    ordered = sorted(verdicts, key=lambda net: (-net.prefixlen, net))
+    return [
+        "*filter",
+        ":INPUT ACCEPT [0:0]",
+        ":FORWARD DROP [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        "-A OUTPUT -o lo -j ACCEPT",
+        *(f"-A OUTPUT -d {net} -j {verdicts[net]}" for net in ordered),
+        "COMMIT",
+    ]
+
+
+def close_in(planned: Plan) -> None:
+    """Apply the plan in the network namespace of the calling thread. Blocking. Raises NetworkSetupError."""
+    _run_tool(("ip", "-batch", "-"), routes(planned), "iproute2")
+    failures = []
+    for tool in _FILTER_TOOLS:
+        try:
+            _run_tool((tool, "-w", "5"), filter_rules(planned), "iptables")
+        except NetworkSetupError as error:
+            failures.append(str(error))
+        else:
+            return
+    raise NetworkSetupError(" · ".join(failures))
+
+
+def _run_tool(command: tuple[str, ...], lines: Iterable[str], package: str) -> None:
+    name = " ".join(command)
     try:
         done = subprocess.run(
-            ["ip", "-batch", "-"],
+            command,
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
             text=True,
@@ -143,11 +193,10 @@ def apply_routes(lines: Iterable[str]) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NetworkSetupError(f"`ip -batch` did not run: {error}. The package iproute2 provides it") from error
+        raise NetworkSetupError(f"`{name}` did not run: {error}. The package {package} provides it") from error
     if done.returncode != 0:
         raise NetworkSetupError(
-            f"`ip -batch` ended with {done.returncode}: {done.stderr.strip()}. The worker needs the capability "
-            f"NET_ADMIN"
+            f"`{name}` ended with {done.returncode}: {done.stderr.strip()}. The worker needs the capability NET_ADMIN"
         )
 
 

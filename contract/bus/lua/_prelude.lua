@@ -102,6 +102,14 @@ local function unreserve_all(instance)
   if engine then redis.call('HINCRBY', K.engine(engine), 'reserved_mb', 0 - sum) end
 end
 
+-- An instance that is over does not come back by reconciling, even once nothing is known of it any more.
+local function end_epoch(instance)
+  local name, epoch = string.match(instance, '^(.*)@(%d+)$')
+  if name and tonumber(redis.call('GET', K.epoch(name)) or 0) <= tonumber(epoch) then
+    redis.call('SET', K.epoch(name), epoch + 1)
+  end
+end
+
 -- A version without idle tokens of an instance is not to be looked at when something must be evicted.
 local function forget_if_none(instance, version, memory)
   if not redis.call('LPOS', K.idle(version), instance) then

@@ -2,7 +2,7 @@
 --
 -- args: instance, min_age_ms (only if it was fenced at least this long ago)
 -- result: 1, or 0 when it is not fenced, too young or unknown
--- Prevents: counts below the truth while a zombie's sandboxes still run. Idempotent.
+-- It can't come back after that: its epoch is over. Prevents: counts below the truth while a zombie's sandboxes still run. Idempotent.
 local instance = ARGV[1]
 local now = now_ms()
 local worker = redis.call('HMGET', K.worker(instance), 'state', 'fenced_ms', 'engine')
@@ -18,4 +18,5 @@ end
 unreserve_all(instance)
 redis.call('DEL', K.held(instance), K.lru(instance), K.inbox(instance), K.worker(instance))
 redis.call('SREM', K.workers, instance)
+end_epoch(instance)
 return 1

@@ -2,12 +2,17 @@
 -- once; slots and memory stay counted until its sandboxes are known to be dead (bury).
 --
 -- args: instance, header (the answer to callers), lease_ms (0: fence it in any case), retry_ms
--- result: how many invocations were answered or requeued; -1 when its heartbeat is younger than lease_ms
+-- result: how many invocations were answered or requeued; -1 when its heartbeat is younger than lease_ms, or it has yet
+--         to report to a new Redis, which has not let it renew its lease
 -- Prevents: callers waiting for a dead worker; a zombie completing what its successor runs. Idempotent.
 local instance, header, lease, retry = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local worker = redis.call('HMGET', K.worker(instance), 'state', 'heartbeat_ms')
-if not worker[1] then return 0 end
+if not worker[1] then
+  end_epoch(instance)
+  return 0
+end
+if lease > 0 and redis.call('SISMEMBER', K.reconciling, instance) == 1 then return -1 end
 if lease > 0 and now - tonumber(worker[2]) <= lease then return -1 end
 if worker[1] ~= 'fenced' then
   redis.call('HSET', K.worker(instance), 'state', 'fenced', 'fenced_ms', now)

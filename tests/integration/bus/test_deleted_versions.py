@@ -17,7 +17,7 @@ async def test_a_deleted_version_is_stale_for_dispatch_and_its_tokens_go(cell: C
 
     assert (await cell.operations.dispatch(cell.request(function, "j"))).verdict is Verdict.STALE
     assert await cell.tokens(function.version) == []
-    assert (await cell.inbox(worker))[-1] == {"t": "retire", "v": function.version}
+    assert (await cell.inbox(worker))[-1] == {"t": b"retire", "v": function.version.encode()}
 
 
 async def test_an_invocation_that_ran_while_its_version_was_deleted_leaves_no_idle_environment(cell: Cell) -> None:

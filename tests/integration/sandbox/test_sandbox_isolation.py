@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import uuid
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.sandbox.bench import Bench, finish, run, say
+from tests.public_host import PublicHost
 from worker.sandbox import network
 from worker.sandbox.cgroups import find_cgroups
 from worker.sandbox.dns import server_failure
@@ -221,47 +220,6 @@ async def test_runtime_api_socket_is_this_sandbox_alone(bench: Bench) -> None:
     await finish(running)
 
 
-class PublicHost:
-    """A machine with a public address, played by a network namespace that the host routes to."""
-
-    def __init__(self) -> None:
-        number = uuid.uuid4().int
-        self.name = f"ldt{number % 10**8:08d}"
-        self.address = f"203.0.113.{number % 250 + 2}"
-        subnet = number // 250 % 60 * 4
-        self._host, self._peer = f"198.51.100.{subnet + 1}", f"198.51.100.{subnet + 2}"
-
-    def __enter__(self) -> PublicHost:
-        for line in (
-            f"netns add {self.name}",
-            f"link add {self.name}h type veth peer name {self.name}p netns {self.name}",
-            f"addr add {self._host}/30 dev {self.name}h",
-            f"link set {self.name}h up",
-            f"-n {self.name} addr add {self._peer}/30 dev {self.name}p",
-            f"-n {self.name} addr add {self.address}/32 dev lo",
-            f"-n {self.name} link set lo up",
-            f"-n {self.name} link set {self.name}p up",
-            f"-n {self.name} route add default via {self._host}",
-            f"route add {self.address}/32 via {self._peer}",
-        ):
-            subprocess.run(["ip", *line.split()], check=True)
-        self._server = subprocess.Popen(
-            ["ip", "netns", "exec", self.name, "python3", "-c",
-             "import socket; s = socket.create_server(('0.0.0.0', 8080)); print('up', flush=True)\n"
-             "while True: c, _ = s.accept(); c.close()"],
-            stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert self._server.stdout is not None
-        assert self._server.stdout.readline() == b"up\n"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.kill()
-        self._server.communicate()
-        subprocess.run(["ip", "link", "del", f"{self.name}h"], check=False)
-        subprocess.run(["ip", "netns", "del", self.name], check=True)
-
-
 @pytest.fixture
 def public_host() -> Iterator[PublicHost]:
     with PublicHost() as host:
@@ -269,7 +227,7 @@ def public_host() -> Iterator[PublicHost]:
 
 
 async def test_internet_is_open_and_networks_of_the_host_are_not(bench: Bench, public_host: PublicHost) -> None:
-    neighbour = (public_host._peer, 8080)
+    neighbour = (public_host.peer, 8080)
     socket.create_connection(neighbour, timeout=2).close()
 
     _, said = await say(bench.driver(), bench.spec(), CONNECT.format(targets=[(public_host.address, 8080), neighbour]))
@@ -278,14 +236,14 @@ async def test_internet_is_open_and_networks_of_the_host_are_not(bench: Bench, p
 
 
 async def test_allowed_network_is_open(bench: Bench, public_host: PublicHost) -> None:
-    neighbour = (public_host._peer, 8080)
-    driver = bench.driver(allow_networks=(IPv4Network(IPv4Address(public_host._peer)),))
+    neighbour = (public_host.peer, 8080)
+    driver = bench.driver(allow_networks=(IPv4Network(IPv4Address(public_host.peer)),))
 
-    _, said = await say(driver, bench.spec(), CONNECT.format(targets=[neighbour, (public_host._host, 8080)]))
+    _, said = await say(driver, bench.spec(), CONNECT.format(targets=[neighbour, (public_host.host, 8080)]))
 
     ends = json.loads(said)
     assert ends[f"{neighbour[0]}:8080"] == "connected"
-    assert ends[f"{public_host._host}:8080"] != "connected"
+    assert ends[f"{public_host.host}:8080"] != "connected"
 
 
 async def test_there_is_no_ipv6(bench: Bench) -> None:

@@ -49,13 +49,20 @@ class Wire:
 
     abort = close
 
+    def is_closing(self) -> bool:
+        return not self.is_open
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(pieces, max_size=12), st.integers(1, 50))
 def test_no_bytes_upset_the_server_nor_does_their_division(data: list[bytes], size: int) -> None:
     async def converse(chunks: list[bytes]) -> bytes:
         exchange = Exchange(asyncio.get_running_loop())
-        connections = Connections()
+        connections = Connections(asyncio.get_running_loop())
         wire = Wire()
         protocol = RuntimeProtocol(exchange, connections, 1)
         protocol.connection_made(cast(Any, wire))

@@ -11,8 +11,10 @@ from worker.sandbox.network import (
     HostNetworks,
     NetworkPolicy,
     SandboxLink,
+    filter_rules,
     parse_fib_trie,
     parse_networks,
+    plan,
     routes,
 )
 
@@ -44,8 +46,15 @@ TRIE = """Main:
 
 
 def reachable(address: str, *allowed: str, denied: tuple[str, ...] = ()) -> bool:
-    """Decide as the kernel does: the longest prefix wins."""
-    lines = routes(LINK, HOST, NetworkPolicy(allowed=parse_networks(allowed), denied=parse_networks(denied)))
+    """Decide as the kernel does, by the routes and by the filter, which must agree."""
+    planned = plan(LINK, HOST, NetworkPolicy(allowed=parse_networks(allowed), denied=parse_networks(denied)))
+    is_open = is_routed(address, routes(planned))
+    assert passes(address, filter_rules(planned)) == is_open
+    return is_open
+
+
+def is_routed(address: str, lines: list[str]) -> bool:
+    """The longest prefix wins."""
     best, is_open = -1, True
     for line in lines:
         words = line.split()
@@ -58,6 +67,27 @@ def reachable(address: str, *allowed: str, denied: tuple[str, ...] = ()) -> bool
             assert net.prefixlen > best, f"two routes for {net}"
             best, is_open = net.prefixlen, not is_unreachable
     return is_open
+
+
+def passes(address: str, lines: list[str]) -> bool:
+    """The first match wins."""
+    for line in lines:
+        words = line.split()
+        if words[:3] == ["-A", "OUTPUT", "-d"] and IPv4Address(address) in IPv4Network(words[3]):
+            return words[5] == "ACCEPT"
+    return True
+
+
+def test_broadcasts_and_multicasts_stay_closed_when_everything_is_allowed() -> None:
+    for address in ("255.255.255.255", "224.0.0.1", "172.18.255.255"):
+        assert not reachable(address, "0.0.0.0/0")
+
+
+def test_loopback_addresses_do_not_leave_by_the_link() -> None:
+    rules = filter_rules(plan(LINK, HOST, NetworkPolicy(allowed=parse_networks(["0.0.0.0/0"]))))
+
+    assert rules.index("-A OUTPUT -o lo -j ACCEPT") < rules.index("-A OUTPUT -d 127.0.0.0/8 -j DROP")
+    assert not passes("127.0.0.1", rules)
 
 
 @pytest.mark.parametrize(

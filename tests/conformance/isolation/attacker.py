@@ -1,0 +1,70 @@
+"""A function that runs whatever Python a test sends it: the worst tenant, on the running platform."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.platform_under_test import Platform
+
+#: `result` is the answer; `invocation` is the context. State stays in `kept` for as long as the environment lives.
+CODE = """
+kept = {}
+def handler(event, context):
+    scope = {"kept": kept, "invocation": context, "event": event}
+    exec(event["code"], scope)
+    return scope.get("result")
+"""
+ECHO = "def handler(event, context):\n    return event\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one invocation came to."""
+
+    value: Any
+    error: str | None
+
+
+class Attacker:
+    """One function of the attacker's, and what it answers."""
+
+    def __init__(self, platform: Platform, **parameters: Any) -> None:
+        self.platform = platform
+        self.name = platform.create(CODE, **({"Timeout": 30} | parameters))
+        self._client = platform.client()
+
+    def try_to(self, code: str, **values: Any) -> Answer:
+        """Run `code` inside; `values` are its `event`."""
+        answer = self._client.invoke(FunctionName=self.name, Payload=json.dumps({"code": code, **values}))
+        return Answer(json.loads(answer["Payload"].read()), answer.get("FunctionError"))
+
+    def see(self, code: str, **values: Any) -> Any:
+        """Run code that must not fail, and return its `result`."""
+        answer = self.try_to(code, **values)
+        assert answer.error is None, answer.value
+        return answer.value
+
+    def container(self) -> dict[str, Any]:
+        """Return the engine's inspection of this function's only container."""
+        return container_of(self.platform, self.name)
+
+
+def container_of(platform: Platform, name: str) -> dict[str, Any]:
+    """Return the engine's inspection of a function's only container."""
+    import docker
+
+    found = [item for item in platform.containers() if item["Labels"]["lambdock.function"] == name]
+    assert len(found) == 1, found
+    client = docker.from_env()
+    try:
+        return dict(client.api.inspect_container(found[0]["Id"]))
+    finally:
+        client.close()
+
+
+def address_of(inspection: dict[str, Any]) -> str:
+    """Return a container's address on the functions' bridge."""
+    (network,) = inspection["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])

@@ -1,0 +1,83 @@
+"""Removes what dead workers left on this engine, whatever they were called.
+
+A worker clears away its own earlier lives when it starts. One whose name has gone for good, as that of a container
+that was made anew, has no successor: any living worker of its cell on its engine takes care of what it left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from contract.bus.operations import Operations, WorkerState
+from contract.messages import ReplyHeader
+from worker.sandbox.driver import SandboxDriver
+from worker.sandbox.identity import Owner
+
+log = logging.getLogger(__name__)
+
+#: Far longer than a living worker takes to report to a Redis that has lost it, or to try its machine before it reports.
+UNKNOWN_FOR_S: Final = 60.0
+
+
+class Caretaker:
+    """Call `look` now and then. Nothing of a worker is touched whose authority has not ended before."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        driver: SandboxDriver,
+        owner: Owner,
+        lost: ReplyHeader,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`lost` answers whoever still waits for a worker that is found to be over. `now` is in seconds."""
+        self._operations = operations
+        self._driver = driver
+        self._owner = owner
+        self._lost = lost
+        self._now = now
+        self._unknown_since: dict[Owner, float] = {}
+
+    async def look(self) -> int:
+        """Remove what the dead left, and bury them; returns how many sandboxes were removed.
+
+        Raises what Redis and the engine raise; what was not removed is found again the next time.
+        """
+        workers = await self._operations.workers()
+        fenced = self._fenced(workers)
+        # One that has registered since is known at the next look, long before it counts as unknown.
+        strangers = {owner for owner in await self._driver.owners() if owner.instance not in workers}
+        removed = 0
+        for owner in fenced:
+            removed += await self._clear_away(owner)
+        for owner in self._long_unknown(strangers):
+            # It may be there again; else it can't come back after this.
+            if await self._operations.fence(owner.instance, self._lost.to_json(), only_if_silent=True) >= 0:
+                removed += await self._clear_away(owner)
+        return removed
+
+    def _fenced(self, workers: dict[str, dict[str, str]]) -> list[Owner]:
+        found = []
+        for instance, worker in workers.items():
+            name, _, epoch = instance.rpartition("@")
+            if worker.get("state") == WorkerState.FENCED and worker.get("engine") == self._owner.engine_id:
+                owner = Owner(cell=self._owner.cell, engine_id=self._owner.engine_id, worker_id=name, epoch=int(epoch))
+                # The present life's end is that life's own affair.
+                if owner != self._owner:
+                    found.append(owner)
+        return found
+
+    def _long_unknown(self, strangers: set[Owner]) -> list[Owner]:
+        now = self._now()
+        self._unknown_since = {owner: self._unknown_since.get(owner, now) for owner in strangers}
+        return [owner for owner, since in self._unknown_since.items() if now - since >= UNKNOWN_FOR_S]
+
+    async def _clear_away(self, owner: Owner) -> int:
+        removed = await self._driver.sweep_owner(owner)
+        await self._operations.bury(owner.instance)
+        log.warning("cleared away what a dead worker left", extra={"worker_id": owner.instance, "sandboxes": removed})
+        return removed
