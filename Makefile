@@ -52,7 +52,7 @@ chaos: setup engine ## kill -9 of every part under load, many rounds
 
 .PHONY: e2e
 e2e: setup ## make up, down and purge themselves, on an installation of their own
-	@bash deploy/ensure-engine.sh compose
+	@bash deploy/ensure-engine.sh images compose
 	@bash tests/run.sh e2e $(ARGS)
 
 .PHONY: bench

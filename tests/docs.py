@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.settings_page import PAGE, settings_page
+from tests import settings_page, states_page
 
 ROOT = Path(__file__).resolve().parent.parent
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
@@ -30,8 +30,9 @@ def problems() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(settings_page(), encoding="utf-8")
+    settings_page.PAGE.parent.mkdir(parents=True, exist_ok=True)
+    settings_page.PAGE.write_text(settings_page.settings_page(), encoding="utf-8")
+    states_page.PAGE.write_text(states_page.states_page(), encoding="utf-8")
     found = list(problems())
     sys.stdout.write("".join(f"{line}\n" for line in found) or "documents: made; every link and target is there\n")
     sys.exit(1 if found else 0)

@@ -45,9 +45,8 @@ class Platform:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LAMBDOCK_", "AWS_"))}
         environment |= {"LAMBDOCK_CELL": self.cell, **self._settings}
-        command = [
-            sys.executable, "-m", "cli", "serve", "--state-dir", str(self.state_dir), "--listen", f"127.0.0.1:{self.port}"
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "cli", "serve"]
+        command += ["--state-dir", str(self.state_dir), "--listen", f"127.0.0.1:{self.port}"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True

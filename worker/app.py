@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from contract.blobs.open import open_blob_store
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
-from contract.bus.operations import Operations, Registration
+from contract.bus.operations import Operations
 from contract.bus.redis_bus import RedisBus
 from contract.keys import Keys
 from runtimes.catalog import RuntimeStatus, load_catalog
@@ -30,6 +30,7 @@ from worker.logs.store import LogStore
 from worker.loop import LOST, Life, WorkerLoop
 from worker.preparation import Preparation
 from worker.sandbox.docker_driver import DockerDriver
+from worker.sandbox.driver import SandboxDriver
 from worker.sandbox.fast_paths import FastPaths
 from worker.sandbox.identity import Owner
 from worker.sandbox.network import NetworkPolicy
@@ -38,6 +39,8 @@ from worker.settings import WorkerSettings
 from worker.transfer import Transfer
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: A worker can't begin without Redis; it waits this long before it gives up and is started again.
 _REGISTER_RETRY_S: Final = 60.0
@@ -68,7 +71,7 @@ class Worker:
             engine_name = await engine_id(engine)
             operations = Operations(bus)
             # Trying the machine takes seconds; those who wait for a life of ours that is over need not wait for that.
-            await _fence_predecessors(operations, settings.worker_id)
+            await fence_predecessors(operations, settings.worker_id)
             fast_paths = await self._probe(engine, images, engine_name, host_state_dir)
             blobs = open_blob_store(settings.blobs)
             code = CodeCache(blobs, settings.state_dir)
@@ -99,10 +102,16 @@ class Worker:
         logs: LogStore,
         transfer: Transfer,
     ) -> None:
-        """One life: register, clear away what earlier ones left, serve, and leave nothing."""
+        """One life: clear away what earlier ones left, register, serve, and leave nothing."""
         settings = self._settings
         info: dict[str, Any] = {"fast_paths": _describe(fast_paths), "engine": engine_name}
-        registration = await _register(operations, settings, engine_name)
+        await self._take_over(engine, engine_name, host_state_dir, fast_paths, operations)
+        registration = await _with_redis(
+            lambda: operations.register(settings.worker_id, engine_name, settings.memory_total_mb, b"{}")
+        )
+        # Who has begun under this name meanwhile: two can't serve, and the later one does.
+        for twin in registration.predecessors:
+            await operations.fence(twin, LOST.to_json(), only_if_silent=False)
         life = Life(operations, registration)
         owner = Owner(cell=settings.cell, engine_id=engine_name, worker_id=settings.worker_id, epoch=registration.epoch)
         driver = DockerDriver(
@@ -122,7 +131,12 @@ class Worker:
         )
         pool.instance = registration.instance
         executor = Executor(
-            operations, pool, transfer, on_fenced=life.ended.set, on_start=lambda is_ok: loop.started(is_ok)
+            operations,
+            pool,
+            transfer,
+            authority=life.authority,
+            on_fenced=life.ended.set,
+            on_start=lambda is_ok: loop.started(is_ok),
         )
         loop = WorkerLoop(
             life,
@@ -135,8 +149,7 @@ class Worker:
             on_logs=preparation.read_logs,
             on_forget=preparation.forget,
         )
-        caretaker = Caretaker(operations, driver, owner, LOST)
-        await _clear_away(operations, driver, registration)
+        caretaker = Caretaker(operations, driver, owner)
         log.info("serving", extra={"worker_id": registration.instance, "memory_mb": settings.memory_total_mb})
         try:
             async with (
@@ -146,12 +159,35 @@ class Worker:
             ):
                 await loop.run()
         finally:
+            # At once, or it would be given work for as long as its last heartbeat is young.
+            leaving = asyncio.create_task(_fence_self(operations, registration.instance))
             await executor.abandon()
             is_clear = await pool.clear()
-            await _bury_self(operations, registration.instance, is_clear=is_clear)
+            await leaving
+            if is_clear:
+                await _bury_self(operations, registration.instance)
             if self._stopping.is_set():
                 # The last worker of the cell on this engine takes the bridge with it; in use it stays.
                 await driver.remove_network()
+            await driver.close()
+
+    async def _take_over(
+        self,
+        engine: DockerEngine,
+        engine_name: str,
+        host_state_dir: Path,
+        fast_paths: FastPaths,
+        operations: Operations,
+    ) -> None:
+        settings = self._settings
+        # Epoch 0 is nobody's: all that carries this worker's name is an earlier life's.
+        owner = Owner(cell=settings.cell, engine_id=engine_name, worker_id=settings.worker_id, epoch=0)
+        driver = DockerDriver(
+            engine, owner=owner, state_dir=settings.state_dir, host_state_dir=host_state_dir, fast_paths=fast_paths
+        )
+        try:
+            await _with_redis(lambda: take_over(operations, driver, settings.worker_id))
+        finally:
             await driver.close()
 
     @asynccontextmanager
@@ -199,7 +235,8 @@ async def serve(settings: WorkerSettings) -> None:
     await worker.run()
 
 
-async def _fence_predecessors(operations: Operations, worker_id: str) -> None:
+async def fence_predecessors(operations: Operations, worker_id: str) -> None:
+    """Answer whoever waits for an earlier life of this worker. With Redis away nothing happens: `take_over` follows."""
     try:
         for instance in await operations.workers():
             if instance.rpartition("@")[0] == worker_id:
@@ -208,36 +245,47 @@ async def _fence_predecessors(operations: Operations, worker_id: str) -> None:
         log.warning("earlier lives are fenced when Redis is there", extra={"error": str(error)})
 
 
-async def _register(operations: Operations, settings: WorkerSettings, engine_name: str) -> Registration:
+async def take_over(operations: Operations, driver: SandboxDriver, worker_id: str) -> None:
+    """End all earlier lives of a worker: their callers are answered, their sandboxes removed, then they are buried.
+
+    To be done before the next life begins, since a life has to renew its lease. Raises what Redis and the engine raise.
+    """
+    predecessors = [instance for instance in await operations.workers() if instance.rpartition("@")[0] == worker_id]
+    for predecessor in predecessors:
+        await operations.fence(predecessor, LOST.to_json(), only_if_silent=False)
+    removed = await driver.sweep()
+    if removed:
+        log.info("removed what an earlier life left", extra={"sandboxes": removed})
+    for predecessor in predecessors:
+        await operations.bury(predecessor)
+
+
+async def _with_redis(work: Callable[[], Awaitable[T]]) -> T:
+    """Do what can't be done without Redis as soon as it is there. Raises RedisUnavailableError after a minute."""
     deadline = asyncio.get_running_loop().time() + _REGISTER_RETRY_S
     while True:
         try:
-            return await operations.register(settings.worker_id, engine_name, settings.memory_total_mb, b"{}")
+            return await work()
         except RedisUnavailableError:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
             log.warning("waiting for Redis")
 
 
-async def _clear_away(operations: Operations, driver: DockerDriver, registration: Registration) -> None:
-    """Earlier lives of this worker: their callers are answered first, their sandboxes removed, then they are buried."""
-    for predecessor in registration.predecessors:
-        await operations.fence(predecessor, LOST.to_json(), only_if_silent=False)
-    removed = await driver.sweep()
-    if removed:
-        log.info("removed what an earlier life left", extra={"sandboxes": removed})
-    for predecessor in registration.predecessors:
-        await operations.bury(predecessor)
-
-
-async def _bury_self(operations: Operations, instance: str, *, is_clear: bool) -> None:
-    """Answer callers who still wait; slots and memory come back only when nothing runs here any more."""
+async def _fence_self(operations: Operations, instance: str) -> None:
+    """Get no more work, and answer whoever still waits."""
     try:
         await operations.fence(instance, LOST.to_json(), only_if_silent=False)
-        if is_clear:
-            await operations.bury(instance)
     except (RedisUnavailableError, RedisReplyError) as error:
         log.warning("could not take leave; the next life will", extra={"error": str(error)})
+
+
+async def _bury_self(operations: Operations, instance: str) -> None:
+    """Slots and memory come back, now that nothing runs here any more."""
+    try:
+        await operations.bury(instance)
+    except (RedisUnavailableError, RedisReplyError) as error:
+        log.warning("could not be buried; the next life will see to it", extra={"error": str(error)})
 
 
 def _describe(paths: FastPaths) -> dict[str, Any]:

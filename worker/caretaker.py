@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final
 
 from contract.bus.operations import Operations, WorkerState
-from contract.messages import ReplyHeader
 from worker.sandbox.driver import SandboxDriver
 from worker.sandbox.identity import Owner
 
@@ -30,15 +29,13 @@ class Caretaker:
         operations: Operations,
         driver: SandboxDriver,
         owner: Owner,
-        lost: ReplyHeader,
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`lost` answers whoever still waits for a worker that is found to be over. `now` is in seconds."""
+        """Act for `owner`, the present life of this worker. `now` is in seconds."""
         self._operations = operations
         self._driver = driver
         self._owner = owner
-        self._lost = lost
         self._now = now
         self._unknown_since: dict[Owner, float] = {}
 
@@ -55,8 +52,8 @@ class Caretaker:
         for owner in fenced:
             removed += await self._clear_away(owner)
         for owner in self._long_unknown(strangers):
-            # It may be there again; else it can't come back after this.
-            if await self._operations.fence(owner.instance, self._lost.to_json(), only_if_silent=True) >= 0:
+            # It may have reported a moment ago; else it can't any more.
+            if await self._operations.end_unknown(owner.instance):
                 removed += await self._clear_away(owner)
         return removed
 
@@ -78,6 +75,8 @@ class Caretaker:
 
     async def _clear_away(self, owner: Owner) -> int:
         removed = await self._driver.sweep_owner(owner)
-        await self._operations.bury(owner.instance)
-        log.warning("cleared away what a dead worker left", extra={"worker_id": owner.instance, "sandboxes": removed})
+        is_buried = await self._operations.bury(owner.instance)
+        # Files that are still in use stay, and are met again each time.
+        if removed or is_buried:
+            log.warning("cleared away what a worker left", extra={"worker_id": owner.instance, "sandboxes": removed})
         return removed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,7 +53,11 @@ class Delivery:
 
 
 class Executor:
-    """Runs deliveries, each in its own task. `on_fenced` is called when Redis says that this instance is over."""
+    """Runs deliveries, each in its own task.
+
+    `authority` returns while this instance may run what it was given. `on_fenced` is called when Redis says that this
+    instance is over.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Executor:
         pool: EnvironmentPool,
         transfer: Transfer,
         *,
+        authority: Callable[[], Awaitable[None]],
         on_fenced: Callable[[], None],
         on_start: Callable[[bool], None],
     ) -> None:
@@ -68,6 +73,7 @@ class Executor:
         self._operations = operations
         self._pool = pool
         self._transfer = transfer
+        self._authority = authority
         self._on_fenced = on_fenced
         self._on_start = on_start
         self._held: dict[str, Delivery] = {}
@@ -126,6 +132,7 @@ class Executor:
             return
         try:
             payload = await self._payload(delivery)
+            await self._authority()
             result = await environment.invoke(
                 Invocation(
                     request_id=delivery.header.request_id,

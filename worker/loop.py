@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import orjson
 
 from contract import messages
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
-from contract.bus.operations import Operations, Registration, WorkerState, WorkerView
+from contract.bus.operations import LEASE_MS, Operations, Registration, WorkerState, WorkerView
 from contract.launch import LaunchSpec
 from contract.messages import InvokeHeader, LogsRequest, PrepareRequest, ReplyHeader
 from worker.environments.pool import EnvironmentPool
@@ -42,6 +43,23 @@ class Life:
         self.ended = asyncio.Event()
         #: The server life for which Redis's view of this instance is known to be right.
         self.reconciled_with = operations.bus.run_id
+        #: By `time.monotonic()`: until then nobody else may think that this life is over.
+        self._leased_until = 0.0
+        self._renewed = asyncio.Event()
+
+    def renew(self, asked_at: float) -> None:
+        """The lease was renewed by a heartbeat that was sent at `asked_at` (`time.monotonic()`)."""
+        self._leased_until = asked_at + LEASE_MS / 1000
+        self._renewed.set()
+
+    async def authority(self) -> None:
+        """Return while the lease is good; otherwise wait until it is again, which after being fenced is never.
+
+        A process that stood still must not go on with what has meanwhile been given to others.
+        """
+        while time.monotonic() >= self._leased_until:
+            self._renewed.clear()
+            await self._renewed.wait()
 
 
 class WorkerLoop:
@@ -173,12 +191,16 @@ class WorkerLoop:
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _heartbeat(self) -> WorkerState:
-        return await self._life.operations.heartbeat(
+        asked_at = time.monotonic()
+        state = await self._life.operations.heartbeat(
             self._life.instance,
             is_placeable=self._unplaceable_beats == 0,
             is_draining=self._draining.is_set(),
             info=self._encoded_info(),
         )
+        if state in {WorkerState.LIVE, WorkerState.DRAINING}:
+            self._life.renew(asked_at)
+        return state
 
     async def _reconcile(self) -> WorkerState:
         """Tell Redis what is true here, again if it was overtaken by a change of ours."""

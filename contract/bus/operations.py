@@ -218,6 +218,10 @@ class Operations:
         """Forget a fenced instance whose sandboxes are known to be dead (or must be, at `min_age_ms`)."""
         return bool(await self.bus.script("bury", instance, min_age_ms))
 
+    async def end_unknown(self, instance: str) -> bool:
+        """End a life that Redis knows nothing of, so that it can't report any more; False when it is known."""
+        return bool(await self.bus.script("end_unknown", instance))
+
     async def reconcile(self, instance: str, view: WorkerView, header: bytes) -> WorkerState:
         """Replace Redis's view of an instance by its own."""
         answer = await self.bus.script(

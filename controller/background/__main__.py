@@ -35,7 +35,7 @@ def main() -> int:
     queue = open_queue(settings.redis_url, settings.cell)
     threading.Thread(target=_listen_forever, args=(settings,), name="listener", daemon=True).start()
     stopping = threading.Event()
-    threading.Thread(target=_sweep_forever, args=(queue, stopping), name="sweep", daemon=True).start()
+    threading.Thread(target=sweep_forever, args=(queue, stopping), name="sweep", daemon=True).start()
     try:
         _work_forever(queue)
     finally:
@@ -69,7 +69,8 @@ def _listen_forever(settings: ControllerSettings) -> None:
         threading.Event().wait(_RECONNECT_S)
 
 
-def _sweep_forever(queue: Queue, stopping: threading.Event) -> None:
+def sweep_forever(queue: Queue, stopping: threading.Event) -> None:
+    """Enqueue a sweep, unless one waits, at once and then every few seconds until `stopping` is set."""
     # At once: whatever the process before this one had in its hands is asked for again.
     while True:
         with contextlib.suppress(RedisError):

@@ -56,7 +56,8 @@ class EventAcceptor:
 
         Raises LambdaError for a function that is not there or not Active, PlatformError when it can't be kept.
         """
-        resolved = await self._versions.resolve(caller, name)
+        # An event for a function that is gone would be dropped later, by nobody's fault but that of this answer.
+        resolved = await self._versions.resolve_now(caller, name)
         resolved.check_invocable()
         target = EventTarget(account=caller.account, region=caller.region, name=name.name, qualifier=name.qualifier)
         try:

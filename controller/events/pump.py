@@ -72,6 +72,9 @@ class EventPump:
         for _ in range(_TRIES):
             resolved = await self._dispatcher.versions.resolve(caller, name)
             if resolved.launch.function_uid != claim.function_uid:
+                # What is remembered here may be the namesake that was deleted before the event was accepted.
+                resolved = await self._dispatcher.versions.resolve_now(caller, name)
+            if resolved.launch.function_uid != claim.function_uid:
                 raise ResourceNotFoundError(f"function {target.name} was deleted after the event was accepted")
             resolved.check_invocable()
             answer = await self._dispatcher.dispatch(caller, name, resolved, self._request(claim, resolved))

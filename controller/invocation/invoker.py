@@ -20,10 +20,10 @@ from controller.resources.functions.resolver import ResolvedFunction
 from controller.transfer.exchange import Exchange
 
 #: How long a caller waits for a cell that has no worker, or reconciles, before it is told.
-_PATIENCE_S: Final = 8.0
+PATIENCE_S: Final = 8.0
 _PAUSE_S: Final = 0.05
 #: What a cold start may take beyond the function's time-out: a queue of starts, and 10 s of initialisation.
-_START_ALLOWANCE_S: Final = 90.0
+START_ALLOWANCE_S: Final = 90.0
 _RETRY_AFTER_S: Final = 1
 
 
@@ -59,9 +59,18 @@ class Dispatcher:
 class Invoker:
     """Runs synchronous invocations."""
 
-    def __init__(self, dispatcher: Dispatcher, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        exchange: Exchange,
+        *,
+        patience_s: float = PATIENCE_S,
+        start_allowance_s: float = START_ALLOWANCE_S,
+    ) -> None:
         self._dispatcher = dispatcher
         self._exchange = exchange
+        self._patience_s = patience_s
+        self._start_allowance_s = start_allowance_s
 
     async def invoke(
         self, caller: Caller, name: FunctionIdentifier, request_id: str, parameters: InvokeParameters, payload: bytes
@@ -73,7 +82,7 @@ class Invoker:
         with self._dispatcher.replies.expect(request_id) as pending, self._exchange.open() as channel:
             resolved = await self._dispatch(caller, name, request_id, parameters, payload, channel)
             pending.is_dispatched = True
-            limit_s = resolved.launch.timeout_s + _START_ALLOWANCE_S
+            limit_s = resolved.launch.timeout_s + self._start_allowance_s
             try:
                 async with asyncio.timeout(limit_s):
                     raw_header, body = await pending.reply
@@ -95,7 +104,7 @@ class Invoker:
         payload: bytes,
         channel: Exchange.Channel,
     ) -> ResolvedFunction:
-        give_up = asyncio.get_running_loop().time() + _PATIENCE_S
+        give_up = asyncio.get_running_loop().time() + self._patience_s
         while True:
             resolved = await self._dispatcher.versions.resolve(caller, name)
             resolved.check_invocable()
@@ -114,7 +123,7 @@ class Invoker:
                     raise TooManyRequestsError("ConcurrentInvocationLimitExceeded", retry_after_s=_RETRY_AFTER_S)
                 case Verdict.STALE | Verdict.UNKNOWN | Verdict.PAUSED | Verdict.NO_WORKERS | Verdict.GONE:
                     if asyncio.get_running_loop().time() >= give_up:
-                        _refuse(request_id, answer.verdict)
+                        self._refuse(request_id, answer.verdict)
             if answer.verdict is not Verdict.UNKNOWN:
                 await asyncio.sleep(_PAUSE_S)
 
@@ -154,11 +163,10 @@ class Invoker:
             launch=resolved.launch_json,
         )
 
-
-def _refuse(request_id: str, verdict: Verdict) -> NoReturn:
-    reasons = {
-        Verdict.NO_WORKERS: "no worker is running",
-        Verdict.PAUSED: "the cell is still reconciling after a change of Redis",
-    }
-    reason = reasons.get(verdict, f"its version could not be settled ({verdict})")
-    raise PlatformError(f"invocation {request_id} was not accepted within {_PATIENCE_S:g} s: {reason}")
+    def _refuse(self, request_id: str, verdict: Verdict) -> NoReturn:
+        reasons = {
+            Verdict.NO_WORKERS: "no worker is running",
+            Verdict.PAUSED: "the cell is still reconciling after a change of Redis",
+        }
+        reason = reasons.get(verdict, f"its version could not be settled ({verdict})")
+        raise PlatformError(f"invocation {request_id} was not accepted within {self._patience_s:g} s: {reason}")

@@ -34,7 +34,7 @@ def invocation_router(
                 await acceptor.accept(caller, name, request_id, payload)
                 return Response(status_code=202)
             case InvocationType.DRY_RUN:
-                (await versions.resolve(caller, name)).check_invocable()
+                (await versions.resolve_now(caller, name)).check_invocable()
                 return Response(status_code=204)
 
     router = APIRouter()

@@ -35,6 +35,11 @@ class VersionCache:
                 self._known.popitem(last=False)
         return resolved
 
+    async def resolve_now(self, caller: Caller, name: FunctionIdentifier) -> ResolvedFunction:
+        """Return what `name` means now, from the database: for answers that no dispatch checks afterwards."""
+        self.forget(caller, name)
+        return await self.resolve(caller, name)
+
     def forget(self, caller: Caller, name: FunctionIdentifier) -> None:
         """Read the database at the next `resolve` of this name."""
         self._known.pop((caller, name), None)

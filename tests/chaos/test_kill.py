@@ -27,10 +27,10 @@ def test_a_killed_part_harms_no_accepted_work(victim: Victim, rng: random.Random
     for number in range(ROUNDS):
         with Load(platform, victim.sleeper, victim.recorder, rng) as load:
             platform.wait_until(lambda load=load: load.in_flight >= 14, "calls are in flight")
-            load.wait(rng.uniform(0.2, 2.5))
+            load.wait(rng.uniform(0.2, 1.5))
             for part in FAULTS[fault]:
                 platform.kill(part)
-            load.wait(rng.uniform(0.2, 2.0))
+            load.wait(rng.uniform(0.2, 1.0))
         print(f"round {number}, {fault}: {load.summary()}")
 
         load.check(may_be_cut_off=fault == "controller")

@@ -111,20 +111,23 @@ class Truth:
         for key in connection.scan_iter(f"{self._keys.prefix}idle:*"):
             tokens.update(item.decode() for item in connection.lrange(key, 0, -1))
         alive = Counter(_instance(container) for container in containers if container["State"]["Running"])
-        for instance in sorted({*tokens, *alive, *live}):
-            if tokens[instance] != alive[instance]:
-                found.append(f"{instance} has {tokens[instance]} idle tokens and {alive[instance]} live containers")
+        found += [
+            f"{instance} has {tokens[instance]} idle tokens and {alive[instance]} live containers"
+            for instance in sorted({*tokens, *alive, *live})
+            if tokens[instance] != alive[instance]
+        ]
         return found
 
     # --- files and volumes ------------------------------------------------------------------------------------------
 
     def _left_files(self, live: Iterable[str]) -> list[str]:
         kept = {tuple(instance.rsplit("@", 1)) for instance in live}
-        found = []
-        for root in ("run", "tmp"):
-            for life in (self._platform.state_dir / root / self._platform.cell).glob("*/*"):
-                if (life.parent.name, life.name) not in kept:
-                    found.append(f"the files of a dead owner are left: {life}")
+        found = [
+            f"the files of a dead owner are left: {life}"
+            for root in ("run", "tmp")
+            for life in (self._platform.state_dir / root / self._platform.cell).glob("*/*")
+            if (life.parent.name, life.name) not in kept
+        ]
         for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
             try:
                 file = Path(backing.read_text().strip())

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -143,6 +144,42 @@ def test_a_function_deleted_while_it_runs_finishes_and_is_gone(platform: Platfor
     assert (answer.status, answer.message) == (404, f"Function not found: {arn(name)}")
     assert outcome.error is None
     platform.wait_until(lambda: not mine(), "its environments are gone")
+
+
+def test_an_event_for_a_function_made_again_under_its_name_runs(platform: Platform) -> None:
+    code = "def handler(event, context):\n    print('{0} got', event)\n"
+    name, client = deploy(platform, code.format("old")), platform.client()
+    call(platform, name, 1)
+    client.delete_function(FunctionName=name)
+    deploy(platform, code.format("new"), name=name)
+
+    client.invoke(FunctionName=name, InvocationType="Event", Payload=b"2")
+
+    wait_for_log(platform, name, "new got 2")
+
+
+def test_a_caller_that_hangs_up_gives_its_slot_back_when_the_function_ends(platform: Platform) -> None:
+    name = deploy(platform, RECORDS, MemorySize=256, Timeout=30)
+    client = platform.client()
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+    url = f"{platform.endpoint}/2015-03-31/functions/{name}/invocations"
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, content=b'{"seconds": 1.5, "id": "left"}', timeout=0.9)
+    refused = refusal(client.invoke, FunctionName=name)
+
+    assert refused.status == 429
+    messages = wait_for_log(platform, name, "REPORT RequestId")
+    assert any(message.startswith("RECORD") and message.endswith("left") for message in messages)
+    platform.wait_until(lambda: _runs(client, name), "the slot is free")
+
+
+def _runs(client: Any, name: str) -> bool:
+    try:
+        client.invoke(FunctionName=name, Payload=b'{"seconds": 0}')
+    except client.exceptions.TooManyRequestsException:
+        return False
+    return True
 
 
 def test_a_function_made_again_under_its_name_shares_nothing_with_the_old_one(platform: Platform) -> None:

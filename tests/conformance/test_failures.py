@@ -134,12 +134,14 @@ def test_a_function_that_needs_too_much_memory_is_killed_and_started_again(platf
 def test_what_was_printed_before_an_exit_is_in_the_tail(platform: Platform, failing: str) -> None:
     outcome = call(platform, failing, {"do": "os._exit", "code": 1})
 
-    start, going, end, report = outcome.tail.splitlines()
-    assert (start, going, end) == (
+    *lines, report = outcome.tail.splitlines()
+    assert lines == [
         f"START RequestId: {outcome.request_id} Version: $LATEST",
         "going",
+        f"RequestId: {outcome.request_id} Error: Runtime exited with error: exit status 1",
+        "Runtime.ExitError",
         f"END RequestId: {outcome.request_id}",
-    )
+    ]
     assert report.startswith(f"REPORT RequestId: {outcome.request_id}\tDuration: ")
     assert report.endswith("\tStatus: error\tError Type: Runtime.ExitError")
 
@@ -152,7 +154,8 @@ def test_a_time_out_ends_the_invocation_and_the_environment_is_started_again(pla
     assert outcome.error == "Unhandled"
     message = f"RequestId: {outcome.request_id} Error: Task timed out after 1.00 seconds"
     assert outcome.raw == _body("Sandbox.Timedout", message)
-    assert "falling asleep\n" in outcome.tail
+    assert "\nfalling asleep\n" in outcome.tail
+    assert f"Z {outcome.request_id} Task timed out after 1.00 seconds\nEND RequestId: " in outcome.tail
     assert (outcome.report["Duration"], outcome.report["Billed Duration"]) == ("1000.00 ms", "1000 ms")
     assert outcome.tail.endswith("\tStatus: timeout\n")
     assert_restarted(platform, failing, before)

@@ -25,6 +25,7 @@ def assert_failed(outcome: Outcome, kind: str) -> None:
     assert outcome.payload["errorType"] == kind
     assert (outcome.report["Status"], outcome.report["Error Type"]) == ("error", kind)
     assert "Init Duration" not in outcome.report
+    assert outcome.report["Max Memory Used"] != "0 MB"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from tests.conformance.calls import Refusal, arn, call, deploy, nobody_prepares, refusal, unique
+from tests.conformance.calls import Refusal, arn, call, deploy, nobody_prepares, publish, refusal, unique
 from tests.platform_under_test import Platform
 
 SYNC_LIMIT, EVENT_LIMIT, ANSWER_LIMIT = 6_291_456, 1_048_576, 6_291_556
@@ -81,6 +81,23 @@ def test_an_unknown_function_is_not_found(platform: Platform, kind: str) -> None
     assert (answer.status, answer.code) == (404, "ResourceNotFoundException")
     assert answer.message == f"Function not found: {arn(name)}"
     assert answer.body["Type"] == "User"
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+def test_what_was_deleted_is_not_found_although_it_has_just_run(platform: Platform, kind: str) -> None:
+    name, client = deploy(platform, "def handler(event, context):\n    return event\n"), platform.client()
+    version = publish(platform, name)
+    for qualifier in ("$LATEST", version):
+        call(platform, name, Qualifier=qualifier)
+    call(platform, name)
+
+    client.delete_function(FunctionName=name, Qualifier=version)
+    gone = refused(platform, name, Qualifier=version, InvocationType=kind)
+    client.delete_function(FunctionName=name)
+    all_gone = refused(platform, name, InvocationType=kind)
+
+    assert (gone.status, gone.message) == (404, f"Function not found: {arn(name, version)}")
+    assert (all_gone.status, all_gone.message) == (404, f"Function not found: {arn(name)}")
 
 
 @pytest.mark.parametrize("qualifier", ["7", "prod", "0", "01", "99999999999"])

@@ -52,6 +52,8 @@ class MemoryDriver:
     destroyed: list[str] = field(default_factory=list)
     #: What a predecessor left: `sweep` removes it.
     leftovers: list[str] = field(default_factory=list)
+    #: Called by each sweep: to fail it.
+    before_sweep: Callable[[], None] | None = None
     owner: Owner = field(default_factory=lambda: Owner(cell="cell", engine_id="engine", worker_id="memory", epoch=1))
     #: What other lives have here, by owner.
     foreign: dict[Owner, int] = field(default_factory=dict)
@@ -116,6 +118,8 @@ class MemoryDriver:
         return self.peak_mb if self._current(sandbox) else 0
 
     async def sweep(self) -> int:
+        if self.before_sweep is not None:
+            self.before_sweep()
         count = len(self.leftovers)
         self.leftovers.clear()
         return count

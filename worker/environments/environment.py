@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
+from worker.environments.failures import TIMED_OUT, Failure, body_of, exited, log_lines
 from worker.environments.state import Change, State, next_state
 from worker.environments.tracing import new_trace_header
 from worker.environments.variables import process_environment
@@ -68,21 +69,6 @@ class InvocationResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    #: What the runtime reported; None where the platform says it, in words that name the invocation.
-    body: bytes | None = None
-    error_type: str
-    #: How the runtime ended, when that is the failure.
-    exit: ExitStatus | None = None
-    is_timeout: bool = False
-    #: The runtime can't take another event.
-    is_fatal: bool = True
-
-
-_TIMED_OUT: Final = _Failure(error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeout=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentParts:
     """What all environments of a worker share."""
 
@@ -114,7 +100,7 @@ class Environment:
         self._end: asyncio.Task[None] | None = None
         #: Until the first invocation has reported it.
         self._init_ms: float | None = None
-        self._init_failure: _Failure | None = None
+        self._init_failure: Failure | None = None
         #: The Init phase has failed: what it printed belongs to the first invocation's tail.
         self._has_unread_init = False
         self._stream = log_stream_name(datetime.now(UTC).date(), launch.version, self.id)
@@ -181,8 +167,10 @@ class Environment:
             began = time.monotonic()
             answer = await self._run(invocation, is_gated=True)
         duration_ms = (time.monotonic() - began) * 1000
-        failed = answer if isinstance(answer, _Failure) else None
+        failed = answer if isinstance(answer, Failure) else None
         report = self._report(invocation.request_id, duration_ms, failed)
+        if failed is not None:
+            self._capture_line(log_lines(failed, invocation.request_id, self.launch.timeout_s, datetime.now(UTC)))
         tail = self._capture.end(report)
         self._init_ms = None
         self.idle_since = time.monotonic()
@@ -191,8 +179,8 @@ class Environment:
         else:
             self._change(Change.ANSWERED)
             self._begin_watch()
-        if isinstance(answer, _Failure):
-            body = self._failure_body(invocation.request_id, answer)
+        if isinstance(answer, Failure):
+            body = body_of(answer, invocation.request_id, self.launch.timeout_s)
             return InvocationResult(payload=body, error_type=answer.error_type, tail=tail)
         assert answer is not None
         return InvocationResult(payload=answer.body, error_type=None, tail=tail)
@@ -228,7 +216,7 @@ class Environment:
 
     # --- the steps of an invocation ---------------------------------------------------------------------------
 
-    async def _run(self, invocation: Invocation, *, is_gated: bool) -> RuntimeResponse | _Failure | None:
+    async def _run(self, invocation: Invocation, *, is_gated: bool) -> RuntimeResponse | Failure | None:
         """Return the answer; None when the runtime ended by itself before it took the event (never when gated)."""
         timeout_s = float(self.launch.timeout_s)
         if self._init_failure is not None:
@@ -256,18 +244,18 @@ class Environment:
                 case RuntimeResponse() as response:
                     return response
                 case ReportedError(body=body, error_type=error_type):
-                    return _Failure(body=body, error_type=error_type or FatalErrorType.FUNCTION_UNKNOWN, is_fatal=False)
+                    return Failure(body=body, error_type=error_type or FatalErrorType.FUNCTION_UNKNOWN, is_fatal=False)
                 case ResponseTooLarge():
                     await self._first_of(_EXIT_GRACE_S)
                     body = fatal_errors.response_too_large_error()
-                    return _Failure(body=body, error_type=FatalErrorType.FUNCTION_RESPONSE_TOO_LARGE)
+                    return Failure(body=body, error_type=FatalErrorType.FUNCTION_RESPONSE_TOO_LARGE)
         if self._sandbox.exited.done():
             if not is_gated and self._api.is_event_untaken:
                 return None
-            return self._exited(self._sandbox.exited.result())
-        return _TIMED_OUT
+            return exited(self._sandbox.exited.result())
+        return TIMED_OUT
 
-    async def _initialise(self, limit_s: float) -> _Failure | None:
+    async def _initialise(self, limit_s: float) -> Failure | None:
         """Open the gate, and wait until the runtime asks for its first event."""
         assert self._api is not None
         assert self._sandbox is not None
@@ -286,12 +274,12 @@ class Environment:
             return None
         if init_error.done() and not init_error.cancelled():
             reported = init_error.result()
-            return _Failure(body=reported.body, error_type=reported.error_type or FatalErrorType.RUNTIME_UNKNOWN)
+            return Failure(body=reported.body, error_type=reported.error_type or FatalErrorType.RUNTIME_UNKNOWN)
         if self._sandbox.exited.done():
-            return self._exited(self._sandbox.exited.result())
-        return _TIMED_OUT
+            return exited(self._sandbox.exited.result())
+        return TIMED_OUT
 
-    async def _initialise_within(self, limit_s: float) -> _Failure | None:
+    async def _initialise_within(self, limit_s: float) -> Failure | None:
         """Initialise as a part of an invocation."""
         began = time.monotonic()
         failure = await self._initialise(limit_s)
@@ -313,22 +301,7 @@ class Environment:
         arn = f"arn:aws:lambda:{self.launch.region}::runtime:{image.rpartition(':')[2]}"
         return init_start_line(f"{self._runtime.family}:{number}.v1", arn)
 
-    def _failure_body(self, request_id: str, failure: _Failure) -> bytes:
-        if failure.body is not None:
-            return failure.body
-        if failure.exit is None:
-            return fatal_errors.timeout_error(request_id, self.launch.timeout_s)
-        if failure.exit.oom_killed:
-            return fatal_errors.out_of_memory_error(request_id)
-        return fatal_errors.exit_error(request_id, failure.exit.code)
-
-    @staticmethod
-    def _exited(status: ExitStatus) -> _Failure:
-        is_oom = status.oom_killed
-        error_type = FatalErrorType.RUNTIME_OUT_OF_MEMORY if is_oom else FatalErrorType.RUNTIME_EXIT
-        return _Failure(error_type=error_type, exit=status)
-
-    def _report(self, request_id: str, duration_ms: float, failed: _Failure | None) -> Report:
+    def _report(self, request_id: str, duration_ms: float, failed: Failure | None) -> Report:
         assert self._sandbox is not None
         status = None
         if failed is not None and failed.is_timeout:
@@ -409,7 +382,7 @@ class Environment:
             self._capture = None
 
     def _capture_line(self, line: str) -> None:
-        if self._capture is not None:
+        if line and self._capture is not None:
             self._capture.line(line)
 
     def _begin_watch(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 
@@ -46,6 +46,17 @@ def init_start_line(runtime_version: str, runtime_version_arn: str) -> str:
 def start_line(request_id: str, version: str) -> str:
     """Return the line that begins an invocation."""
     return f"START RequestId: {request_id} Version: {version}\n"
+
+
+def time_out_line(request_id: str, at: datetime, timeout_s: float) -> str:
+    """Return the line that says why an invocation ended at its time-out; `at` is in UTC."""
+    stamp = at.isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return f"{stamp}Z {request_id} Task timed out after {timeout_s:.2f} seconds\n"
+
+
+def exit_lines(request_id: str, reason: str, error_type: str) -> str:
+    """Return the lines that say how a runtime ended in the middle of an invocation."""
+    return f"RequestId: {request_id} Error: {reason}\n{error_type}\n"
 
 
 def end_line(request_id: str) -> str:

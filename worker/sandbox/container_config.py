@@ -19,6 +19,24 @@ MAX_OPEN_FILES = 1024
 HOST_NAME = "sandbox"
 #: Before anything of the worker's or the engine's, when the machine itself runs out of memory.
 OOM_SCORE = 500
+#: What the kernel shows of the whole machine, or lets anybody configure. The engine's own list, which this replaces,
+#: has no pressure files: whoever opens one for writing makes the kernel work for him.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/pressure",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
 MIB = 1024 * 1024
 
 
@@ -77,6 +95,7 @@ def container_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swa
         "Privileged": False,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
+        "MaskedPaths": list(MASKED_PATHS),
         "IpcMode": "private",
         "PidsLimit": MAX_PROCESSES,
         "Ulimits": [

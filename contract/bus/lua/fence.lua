@@ -8,10 +8,7 @@
 local instance, header, lease, retry = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local worker = redis.call('HMGET', K.worker(instance), 'state', 'heartbeat_ms')
-if not worker[1] then
-  end_epoch(instance)
-  return 0
-end
+if not worker[1] then return 0 end
 if lease > 0 and redis.call('SISMEMBER', K.reconciling, instance) == 1 then return -1 end
 if lease > 0 and now - tonumber(worker[2]) <= lease then return -1 end
 if worker[1] ~= 'fenced' then

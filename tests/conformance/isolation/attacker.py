@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import docker
+
 from tests.platform_under_test import Platform
 
 #: `result` is the answer; `invocation` is the context. State stays in `kept` for as long as the environment lives.
@@ -53,8 +55,6 @@ class Attacker:
 
 def container_of(platform: Platform, name: str) -> dict[str, Any]:
     """Return the engine's inspection of a function's only container."""
-    import docker
-
     found = [item for item in platform.containers() if item["Labels"]["lambdock.function"] == name]
     assert len(found) == 1, found
     client = docker.from_env()

@@ -88,7 +88,7 @@ os.unlink("/tmp/python")
 def test_nothing_but_tmp_and_shared_memory_can_be_written(attacker: Attacker) -> None:
     """Every directory and file of the whole tree is tried, not a list of suspects."""
     written = attacker.see("""
-import os
+import os, stat
 result = []
 allowed = ("/tmp", "/dev/shm", "/dev/mqueue")
 for directory, names, files in os.walk("/"):
@@ -106,9 +106,9 @@ for directory, names, files in os.walk("/"):
     if directory.startswith(("/proc", "/sys", "/run", "/etc", "/var", "/opt")):
         for name in files:
             path = os.path.join(directory, name)
-            if path in ("/run/lambdock/log",):
-                continue
             try:
+                if path == "/run/lambdock/log" or stat.S_ISCHR(os.stat(path).st_mode):
+                    continue  # its own log, and what is masked by /dev/null
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
                 result.append(path)
             except OSError:
@@ -236,7 +236,6 @@ if not os.path.exists("/tmp/spied"):
             "start.py": spy,
             "posix.py": spy,
             "sys.py": spy,
-            "_json.py": spy,
         },
         Environment={"Variables": {"PYTHONPATH": "/var/task", "PYTHONSTARTUP": "/var/task/start.py"}},
     )

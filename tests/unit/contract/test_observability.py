@@ -42,7 +42,7 @@ def test_an_exception_is_told_with_its_traceback() -> None:
 
 
 def test_a_value_that_json_does_not_know_is_told_as_text() -> None:
-    assert rendered(path=Path("/tmp/x"))["path"] == "/tmp/x"  # noqa: S108 - nothing is written there
+    assert rendered(path=Path("/tmp/x"))["path"] == "/tmp/x"
 
 
 def test_libraries_that_log_each_request_are_quiet_unless_they_warn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,3 +78,17 @@ def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
 
     assert used
     assert {name for name in used if not re.search(rf"^#?{name}=", example, re.MULTILINE)} == set()
+
+
+def test_runtimes_with_an_image_of_the_operators_are_not_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMBDOCK_UP_RUNTIMES", "python3.11 python3.12")
+    monkeypatch.setenv("LAMBDOCK_RUNTIME_IMAGES", '{"python3.12": "mine:1"}')
+
+    assert installation.read().runtimes == ("python3.11",)
+
+
+def test_runtime_images_that_are_no_json_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMBDOCK_RUNTIME_IMAGES", "python3.12=mine:1")
+
+    with pytest.raises(GivingUpError, match="LAMBDOCK_RUNTIME_IMAGES is no JSON"):
+        installation.read()

@@ -26,9 +26,17 @@ def resolved(state: State = State.ACTIVE, uid: str = "uid") -> ResolvedFunction:
 class FakeVersions:
     def __init__(self) -> None:
         self.answer: ResolvedFunction | Exception = resolved()
+        #: What is remembered, though it is out of date.
+        self.remembered: ResolvedFunction | None = None
         self.asked: list[tuple[Caller, FunctionIdentifier]] = []
 
     async def resolve(self, caller: Caller, name: FunctionIdentifier) -> ResolvedFunction:
+        if self.remembered is not None:
+            return self.remembered
+        return await self.resolve_now(caller, name)
+
+    async def resolve_now(self, caller: Caller, name: FunctionIdentifier) -> ResolvedFunction:
+        self.remembered = None
         self.asked.append((caller, name))
         if isinstance(self.answer, Exception):
             raise self.answer

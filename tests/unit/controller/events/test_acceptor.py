@@ -57,6 +57,13 @@ async def test_an_event_is_queued_and_on_disk_before_its_caller_hears_of_it() ->
     assert world.log == ["check", "enqueue e1 uid 2 False", "barrier"]
 
 
+async def test_an_event_goes_to_the_function_that_is_there_now_not_to_one_that_is_remembered() -> None:
+    world = World()
+    world.versions.remembered = resolved(uid="deleted")
+    await world.accept()
+    assert "enqueue e1 uid 2 False" in world.log
+
+
 async def test_a_large_payload_is_a_blob_before_anything_refers_to_it() -> None:
     world = World()
     await world.accept(LARGE)

@@ -116,6 +116,13 @@ async def test_an_event_of_a_deleted_function_does_not_go_to_its_namesake() -> N
     assert (world.operations.dropped, world.dispatcher.requests) == (["e1"], [])
 
 
+async def test_an_event_is_not_dropped_because_a_deleted_namesake_is_remembered() -> None:
+    world = World(Verdict.DISPATCHED)
+    world.dispatcher.versions.remembered = resolved(uid="deleted")
+    await world.handle(claim())
+    assert (world.operations.dropped, len(world.dispatcher.requests)) == ([], 1)
+
+
 async def test_an_event_of_a_function_that_is_not_active_is_put_off() -> None:
     world = World(Verdict.DISPATCHED)
     world.dispatcher.versions.answer = resolved(State.FAILED)

@@ -234,7 +234,10 @@ async def test_an_init_that_ends_within_an_invocation_is_reported_as_its_phase(t
         result = await second
 
         assert b"exit status 5" in result.payload
-        assert b"\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError\nEND RequestId: r2" in result.tail
+        assert (
+            b"\tPhase: invoke\tStatus: error\tError Type: Runtime.ExitError\nRequestId: r2 Error: Runtime"
+            in result.tail
+        )
 
 
 async def test_a_time_out_is_reported_as_exactly_that_and_nothing_runs_on(tmp_path: Path) -> None:

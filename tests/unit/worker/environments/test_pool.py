@@ -279,9 +279,11 @@ async def test_reaping_owes_when_its_environment_is_taken_while_redis_answers(wo
 
 
 async def test_a_version_without_environments_is_forgotten(world: World) -> None:
-    environment = await world.cold("a")
-    await world.pool.give_up(environment)
+    given_up, (reaped,) = await world.cold("a"), await world.idle("b")
+    await world.pool.give_up(given_up)
+    reaped.idle_since -= 601
     await world.pool.reap()
+    world.operations.tokens[KEY] += 1
     with pytest.raises(LookupError):
         await world.warm()
 

@@ -110,7 +110,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.acquire(key, is_cold=False)
 
     @precondition(lambda self: any(task.done() for _, _, task in self.held))
-    @rule(is_reusable=st.booleans(), data=st.data())
+    @rule(is_reusable=st.sampled_from([True, True, True, False]), data=st.data())
     def complete(self, is_reusable: bool, data: st.DataObject) -> None:
         ended = data.draw(st.sampled_from([held for held in self.held if held[2].done()]))
         self.held.remove(ended)
@@ -129,9 +129,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.run(self._call(self.pool.settle, environment))
         self.settle_down()
 
-    @rule(is_latest=st.booleans())
-    def evict(self, is_latest: bool) -> None:
-        key = self.key(is_latest)
+    @precondition(lambda self: self.tokens.total())
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.tokens.keys())).filter(lambda key: self.tokens[key]))
         if self.tokens[key]:
             self.tokens[key] -= 1
             self.run(self.pool.evict([key]))
@@ -197,4 +198,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolTokens = PoolMachine.TestCase
-TestPoolTokens.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestPoolTokens.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

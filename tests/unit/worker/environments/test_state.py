@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.states_page import PAGE, states_page
 from worker.environments.state import TRANSITIONS, Change, IllegalTransitionError, State, next_state
 
 PAIRS = [(state, change) for state in State for change in Change]
@@ -28,3 +29,7 @@ def test_every_state_can_be_reached_and_only_idle_and_gated_environments_take_ev
 
     assert reached == set(State)
     assert {state for state, change in TRANSITIONS if change is Change.EVENT} == {State.IDLE, State.GATED}
+
+
+def test_the_page_of_the_documents_shows_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == states_page()

@@ -52,9 +52,20 @@ class World:
         operations: Any = self.operations
         self.pool = EnvironmentPool(self.stage.environment_parts, operations, Launcher(), CATALOG, idle_timeout_s=600)
         transfer: Any = self.transfer
+        #: Set while this instance may run what it was given.
+        self.leased = asyncio.Event()
+        self.leased.set()
         self.executor = Executor(
-            operations, self.pool, transfer, on_fenced=self._on_fenced, on_start=self.starts.append
+            operations,
+            self.pool,
+            transfer,
+            authority=self._authority,
+            on_fenced=self._on_fenced,
+            on_start=self.starts.append,
         )
+
+    async def _authority(self) -> None:
+        await self.leased.wait()
 
     def _on_fenced(self) -> None:
         self.fenced += 1
@@ -104,6 +115,19 @@ def delivery(number: int = 1, *, start: str = "cold", evict: tuple[str, ...] = (
         launch=launch.to_json() if start == "cold" else b"",
         evict=evict,
     )
+
+
+async def test_a_worker_whose_lease_is_over_hands_nothing_to_a_runtime_until_it_is_renewed(world: World) -> None:
+    await world.run(delivery(1))
+    world.leased.clear()
+    world.executor.accept(delivery(2, start="warm"))
+    await wait_until(lambda: not any(world.pool.idle_tokens().values()), "it has taken its environment")
+    await asyncio.sleep(0)
+    assert len(world.operations.completed) == 1
+
+    world.leased.set()
+
+    await wait_until(lambda: len(world.operations.completed) == 2, "it runs")
 
 
 async def refuse(_: SandboxSpec) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -65,3 +65,15 @@ def test_the_other_lines_have_the_recorded_form() -> None:
         "INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout\n"
     )
     assert lines.log_stream_name(date(2026, 1, 2), "$LATEST", "ab" * 16) == "2026/01/02/[$LATEST]" + "ab" * 16
+
+
+def test_a_time_out_is_told_with_its_instant() -> None:
+    at = datetime(2026, 11, 21, 3, 4, 5, 6_789, tzinfo=UTC)
+
+    assert lines.time_out_line("r", at, 3) == "2026-11-21T03:04:05.006Z r Task timed out after 3.00 seconds\n"
+
+
+def test_the_end_of_a_runtime_is_told_with_its_reason_and_type() -> None:
+    told = lines.exit_lines("r", "Runtime exited with error: exit status 1", "Runtime.ExitError")
+
+    assert told == "RequestId: r Error: Runtime exited with error: exit status 1\nRuntime.ExitError\n"

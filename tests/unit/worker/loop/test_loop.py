@@ -141,7 +141,14 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 
 async def test_an_invocation_becomes_a_delivery(world: World) -> None:
     world.push(
-        b"invoke", i=b"i1", s=b"cold", o=b"account", h=HEADER, p=b"[1]", l=launch_spec().to_json(), e=b"a:1\nb:$LATEST:2"
+        b"invoke",
+        i=b"i1",
+        s=b"cold",
+        o=b"account",
+        h=HEADER,
+        p=b"[1]",
+        l=launch_spec().to_json(),
+        e=b"a:1\nb:$LATEST:2",
     )
     await wait_until(lambda: bool(world.executor.deliveries), "it is accepted")
 
