@@ -10,7 +10,18 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.conformance.calls import ACCOUNT, REGION, arn, call, deploy, log_messages, refusal, unique, wait_for_log
+from tests.conformance.calls import (
+    ACCOUNT,
+    FAST,
+    REGION,
+    arn,
+    call,
+    deploy,
+    log_messages,
+    refusal,
+    unique,
+    wait_for_log,
+)
 from tests.platform_under_test import Platform
 
 #: All containers of a machine share this clock.
@@ -110,7 +121,7 @@ def test_the_limit_counts_for_all_versions_of_a_function_together(platform: Plat
     name = deploy(platform, RECORDS, MemorySize=256, Timeout=30)
     client = platform.client()
     client.publish_version(FunctionName=name)
-    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig={"Delay": 1})
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig=FAST)
     call(platform, name, {"seconds": 0})
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
 

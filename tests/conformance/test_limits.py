@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from tests.conformance.calls import Refusal, arn, call, deploy, nobody_prepares, publish, refusal, unique
+from tests.conformance.calls import FAST, Refusal, arn, call, deploy, nobody_prepares, publish, refusal, unique
 from tests.platform_under_test import Platform
 
 SYNC_LIMIT, EVENT_LIMIT, ANSWER_LIMIT = 6_291_456, 1_048_576, 6_291_556
@@ -135,7 +135,7 @@ def test_a_function_that_is_pending_can_not_be_invoked(platform: Platform) -> No
         assert answer.message == (
             "The operation cannot be performed at this time. The function is currently in the following state: Pending"
         )
-    platform.client().get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    platform.client().get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=FAST)
     assert call(platform, name).payload == 1
 
 

@@ -304,6 +304,8 @@ class Environment:
     def _report(self, request_id: str, duration_ms: float, failed: Failure | None) -> Report:
         assert self._sandbox is not None
         status = None
+        # Whoever was killed for it had used all of it, though the kernel's account may be gone before we read it.
+        is_oom = failed is not None and failed.exit is not None and failed.exit.oom_killed
         if failed is not None and failed.is_timeout:
             status, duration_ms = ReportStatus.TIMEOUT, self.launch.timeout_s * 1000.0
         elif failed is not None:
@@ -312,7 +314,7 @@ class Environment:
             request_id=request_id,
             duration_ms=duration_ms,
             memory_size_mb=self.launch.memory_mb,
-            max_memory_used_mb=self._parts.driver.memory_peak_mb(self._sandbox),
+            max_memory_used_mb=self.launch.memory_mb if is_oom else self._parts.driver.memory_peak_mb(self._sandbox),
             init_duration_ms=self._init_ms,
             status=status,
             error_type=failed.error_type if failed is not None else "",

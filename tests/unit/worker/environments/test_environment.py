@@ -196,6 +196,8 @@ async def test_an_end_before_the_first_event_is_told_with_the_id_of_the_invocati
         assert lines[1] == "Traceback"
         assert lines[2].endswith(f"Phase: init\tStatus: error\tError Type: {kind}")
         assert lines[3] == "START RequestId: r1 Version: $LATEST"
+        used_mb = LAUNCH.memory_mb if oom_killed else it.driver.peak_mb
+        assert f"\tMax Memory Used: {used_mb} MB\t" in lines[-1]
         assert await it.environment.is_alive()
         assert it.inside.start_count == 2
 
