@@ -15,7 +15,7 @@ from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations
 from contract.bus.redis_bus import RedisBus
 from contract.keys import Keys
-from runtimes.catalog import RuntimeStatus, load_catalog
+from runtimes.catalog import RuntimeEntry, RuntimeStatus, SuiteBase, load_catalog
 from worker.caretaker import Caretaker
 from worker.code.cache import CodeCache
 from worker.engine import DockerEngine
@@ -208,10 +208,13 @@ class Worker:
     async def _probe(
         self, engine: DockerEngine, images: RuntimeImages, engine_name: str, host_state_dir: Path
     ) -> FastPaths:
-        """Try the fast paths on a sandbox of some runtime that can be had here, the oldest supported one first."""
+        """Try the fast paths on a sandbox of some runtime that can be had here."""
         architecture = await engine.call(engine_architecture, engine.client)
-        candidates = [*self._settings.runtime_images]
-        candidates += [name for name, entry in self._catalog.items() if entry.status is RuntimeStatus.SUPPORTED]
+        supported = [name for name, entry in self._catalog.items() if entry.status is RuntimeStatus.SUPPORTED]
+        present = [name for name in supported if await images.is_present(name)]
+        # What is there, then what can be made without a registry: starting must not wait for a download.
+        without_registry = [name for name in supported if has_suite(self._catalog[name])]
+        candidates = list(dict.fromkeys([*self._settings.runtime_images, *present, *without_registry, *supported]))
         failures = []
         for runtime in candidates:
             try:
@@ -224,6 +227,11 @@ class Worker:
                 engine, image, owner=owner, state_dir=self._settings.state_dir, host_state_dir=host_state_dir
             )
         raise RuntimeUnavailableError("no runtime can be had on this machine. " + " · ".join(failures))
+
+
+def has_suite(entry: RuntimeEntry) -> bool:
+    """Tell whether a runtime's image can be made from the distribution's packages."""
+    return any(isinstance(base, SuiteBase) for base in entry.bases)
 
 
 async def serve(settings: WorkerSettings) -> None:

@@ -94,6 +94,11 @@ class RuntimeImages:
         plan = self._plan(runtime)
         return plan[0] if plan else None
 
+    async def is_present(self, runtime: str) -> bool:
+        """Tell whether the image that `ensure` would build is there already."""
+        tag = self.tag(runtime)
+        return tag is not None and await self._engine.call(engine_images.inspect, self._engine.client, tag) is not None
+
     async def prune(self) -> list[str]:
         """Remove images made here from other sources than the present ones, and what builds left behind.
 

@@ -110,7 +110,8 @@ def container_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swa
         "CpuPeriod": CPU_PERIOD_US,
         "CpuQuota": cpu_quota_us(spec.memory_mb),
         "LogConfig": {"Type": "none", "Config": {}},
-        "Init": False,
+        # Runtimes expect not to be process 1: signals to themselves work, and orphans are reaped.
+        "Init": True,
         "RestartPolicy": {"Name": "no"},
         "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"},
         "Mounts": mounts,

@@ -31,6 +31,8 @@ _ATTEMPT_TIMEOUT_S = 2.0
 _IDLE_TIMEOUT_S = 10.0
 _HEADER_BYTES = 12
 _DATAGRAM_BYTES = 65_535
+#: A length byte from here on is a compression pointer, or reserved.
+_FIRST_POINTER = 64
 _BURST = 16
 
 
@@ -49,9 +51,28 @@ def system_resolvers(path: Path = Path("/etc/resolv.conf")) -> list[Resolver]:
 
 def server_failure(query: bytes) -> bytes:
     """Return the SERVFAIL answer to `query`, which must have at least a header. Pure."""
+    return _refusal(query, 2)
+
+
+def no_such_name(query: bytes) -> bytes:
+    """Return the NXDOMAIN answer to `query`, which must have at least a header. Pure."""
+    return _refusal(query, 3)
+
+
+def is_local_name(query: bytes) -> bool:
+    """Tell whether `query` asks for a name of one label, which only networks of the operator's own know. Pure.
+
+    Above all the names of the platform's services, which the engine's resolver tells to its containers.
+    """
+    length = query[_HEADER_BYTES] if len(query) > _HEADER_BYTES else 0
+    end = _HEADER_BYTES + 1 + length
+    return 0 < length < _FIRST_POINTER and len(query) > end and query[end] == 0
+
+
+def _refusal(query: bytes, code: int) -> bytes:
     answer = bytearray(query)
     answer[2] = query[2] | 0x80
-    answer[3] = 0x82
+    answer[3] = 0x80 | code
     return bytes(answer)
 
 
@@ -147,6 +168,8 @@ class DnsForwarder:
             writer.close()
 
     async def _ask(self, query: bytes, transport: Any) -> bytes:
+        if is_local_name(query):
+            return no_such_name(query)
         try:
             async with asyncio.timeout(QUERY_TIMEOUT_S):
                 for resolver in self._resolvers:

@@ -63,7 +63,7 @@ print(json.dumps({
     assert seen["ids"] == [[993] * 3, [990] * 3, [990]] or seen["ids"] == [[993] * 3, [990] * 3, []]
     assert seen["raw"]
     assert seen["packet"]
-    assert seen["pid"] == 1
+    assert seen["pid"] > 1, "process 1 is the engine's init"
     assert set(seen["environment"]) <= {"LANG", "LC_CTYPE"}
 
 

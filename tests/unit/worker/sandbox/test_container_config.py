@@ -50,7 +50,7 @@ CONFIG = container_config(SPEC, OWNER, places(), has_swappiness=True)
         ("CpuPeriod", 100_000),
         ("CpuQuota", 14_471),
         ("LogConfig", {"Type": "none", "Config": {}}),
-        ("Init", False),
+        ("Init", True),
         ("RestartPolicy", {"Name": "no"}),
         ("Sysctls", {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}),
     ],

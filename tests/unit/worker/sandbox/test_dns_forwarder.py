@@ -138,3 +138,24 @@ async def test_tcp_query_is_forwarded_over_tcp(forward) -> None:
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_names_of_one_label_are_not_asked_for(
+    upstream: Callable[..., object], forward: Callable[..., tuple[str, int]]
+) -> None:
+    resolver, protocol = await upstream(ANSWER)  # type: ignore[misc]
+    query = bytes.fromhex("beef01000001000000000000") + b"\x05redis\0\0\1\0\1"
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.setblocking(False)
+        await loop.sock_sendto(asker, query, forward(resolver))
+        answer = await asyncio.wait_for(loop.sock_recv(asker, 512), 5)
+
+    assert answer[:2] == query[:2]
+    assert answer[3] & 0x0F == 3
+    assert protocol.asked == 0
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\xc0\x0c", b"\x05red"])
+def test_a_query_that_is_cut_short_names_nothing_local(rest: bytes) -> None:
+    assert not dns.is_local_name(QUERY[:12] + rest)
