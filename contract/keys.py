@@ -48,6 +48,10 @@ class Keys:
         """String: the controller that runs the cell's recovery loop, while its lease lasts. Expires."""
         return f"{self.prefix}leader"
 
+    def barrier(self) -> str:
+        """String: a write to wait for, behind all that are to be on disk. Expires."""
+        return f"{self.prefix}barrier"
+
     def workers(self) -> str:
         """Set: all instances that own anything, fenced ones included until they are buried."""
         return f"{self.prefix}workers"

@@ -80,6 +80,10 @@ class ReplyHeader(_Message):
     content_type: str = "application/json"
 
 
+#: What callers of a worker that is no more are told.
+LOST: Final = ReplyHeader(platform_error="the worker that ran this invocation was lost; whether it finished is unknown")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareRequest(_Message):
     """Asks a worker to make ready what environments of a version need: image, unpacked code."""

@@ -15,6 +15,7 @@ from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations
 from contract.bus.redis_bus import RedisBus
 from contract.keys import Keys
+from contract.messages import LOST
 from runtimes.catalog import RuntimeEntry, RuntimeStatus, SuiteBase, load_catalog
 from worker.caretaker import Caretaker
 from worker.code.cache import CodeCache
@@ -27,7 +28,7 @@ from worker.images.engine_images import engine_architecture
 from worker.images.errors import RuntimeUnavailableError
 from worker.images.runtime_images import RuntimeImages
 from worker.logs.store import LogStore
-from worker.loop import LOST, Life, WorkerLoop
+from worker.loop import Life, WorkerLoop
 from worker.preparation import Preparation
 from worker.sandbox.docker_driver import DockerDriver
 from worker.sandbox.driver import SandboxDriver

@@ -44,11 +44,12 @@ class Caretaker:
 
         Raises what Redis and the engine raise; what was not removed is found again the next time.
         """
+        # What the engine refused to remove before, of this life too.
+        removed = await self._driver.sweep()
         workers = await self._operations.workers()
         fenced = self._fenced(workers)
         # One that has registered since is known at the next look, long before it counts as unknown.
         strangers = {owner for owner in await self._driver.owners() if owner.instance not in workers}
-        removed = 0
         for owner in fenced:
             removed += await self._clear_away(owner)
         for owner in self._long_unknown(strangers):

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 COMPLETE_RETRY_S: Final = 60.0
 #: An event that the platform could not run is tried again after this.
 EVENT_RETRY_MS: Final = 2000
+#: A heartbeat reconciles within a second.
+_RECONCILE_PAUSE_S: Final = 0.2
 #: ValueError: a launch specification that this release can't read.
 _START_ERRORS = (
     SandboxStartFailedError,
@@ -84,6 +86,9 @@ class Executor:
         if delivery.id in self._tasks:
             return
         self._held[delivery.id] = delivery
+        if delivery.is_cold:
+            # At once, as it is held at once: a reconciliation may come before it starts.
+            self._pool.note(delivery.id, delivery.header.memory_mb)
         task = asyncio.create_task(self._run(delivery), name=f"invocation-{delivery.id}")
         self._tasks[delivery.id] = task
         task.add_done_callback(lambda done: self._ended(delivery.id, done))
@@ -157,7 +162,9 @@ class Executor:
         except _START_ERRORS as error:
             reason = str(error) or type(error).__name__
             log.error("environment did not start", extra={"request_id": delivery.header.request_id, "error": reason})
-            self._on_start(False)
+            if isinstance(error, SandboxStartFailedError | RuntimeUnavailableError):
+                # Of this machine, not of one function.
+                self._on_start(False)
             await self._not_started(delivery, reason)
             return None
         if delivery.is_cold:
@@ -174,19 +181,11 @@ class Executor:
         if answer == "fenced":
             self._on_fenced()
             return
-        if answer == "exhausted":
+        if answer in {"exhausted", "unknown"}:
             message = _platform_failure(f"no environment of the function could be started: {reason}")
-            await self._operations.complete(
-                self._pool.instance,
-                delivery.id,
-                is_reusable=False,
-                header=message.to_json(),
-                payload=b"",
-                acknowledge=False,
-                retry_ms=EVENT_RETRY_MS,
-                last_inbox=self.last_inbox,
-                retry_s=COMPLETE_RETRY_S,
-            )
+            if await self._tell(delivery, message, b"", is_reusable=False, acknowledge=False) is Completion.FENCED:
+                self._on_fenced()
+                return
         self._held.pop(delivery.id, None)
         if delivery.is_cold:
             await self._pool.abandon(delivery.id)
@@ -223,6 +222,29 @@ class Executor:
         acknowledge: bool,
     ) -> None:
         try:
+            completion = await self._tell(delivery, header, body, is_reusable=is_reusable, acknowledge=acknowledge)
+        except RedisUnavailableError:
+            log.error("completion could not be told to Redis", extra={"request_id": delivery.header.request_id})
+            self._on_fenced()
+            return
+        self._held.pop(delivery.id, None)
+        match completion:
+            case Completion.IDLE:
+                self._pool.settle(environment)
+            case Completion.FENCED | Completion.UNKNOWN:
+                self._on_fenced()
+            case Completion.DESTROY | Completion.IGNORED:
+                await self._pool.give_up(environment)
+
+    async def _tell(
+        self, delivery: Delivery, header: ReplyHeader, body: bytes, *, is_reusable: bool, acknowledge: bool
+    ) -> Completion:
+        """Complete in Redis; in one that has lost this instance, again until a heartbeat has made it known there.
+
+        Raises RedisUnavailableError after `COMPLETE_RETRY_S`.
+        """
+        give_up = asyncio.get_running_loop().time() + COMPLETE_RETRY_S
+        while True:
             completion = await self._operations.complete(
                 self._pool.instance,
                 delivery.id,
@@ -234,18 +256,9 @@ class Executor:
                 last_inbox=self.last_inbox,
                 retry_s=COMPLETE_RETRY_S,
             )
-        except RedisUnavailableError:
-            log.error("completion could not be told to Redis", extra={"request_id": delivery.header.request_id})
-            self._on_fenced()
-            return
-        self._held.pop(delivery.id, None)
-        match completion:
-            case Completion.IDLE:
-                self._pool.settle(environment)
-            case Completion.FENCED:
-                self._on_fenced()
-            case Completion.DESTROY | Completion.IGNORED:
-                await self._pool.give_up(environment)
+            if completion is not Completion.UNKNOWN or asyncio.get_running_loop().time() >= give_up:
+                return completion
+            await asyncio.sleep(_RECONCILE_PAUSE_S)
 
     def _ended(self, delivery_id: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(delivery_id, None)

@@ -15,7 +15,7 @@ from contract import messages
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import LEASE_MS, Operations, Registration, WorkerState, WorkerView
 from contract.launch import LaunchSpec
-from contract.messages import InvokeHeader, LogsRequest, PrepareRequest, ReplyHeader
+from contract.messages import LOST, InvokeHeader, LogsRequest, PrepareRequest
 from worker.environments.pool import EnvironmentPool
 from worker.executor import Delivery, Executor
 
@@ -30,8 +30,6 @@ _UNPLACEABLE_BEATS: Final = 15
 _RECONCILE_TRIES: Final = 20
 _DRAIN_POLL_S: Final = 0.05
 
-LOST: Final = ReplyHeader(platform_error="the worker that ran this invocation was lost; whether it finished is unknown")
-
 
 class Life:
     """One life of the worker in Redis, from `register` to being fenced or drained."""
@@ -41,8 +39,9 @@ class Life:
         self.instance = registration.instance
         self.epoch = registration.epoch
         self.ended = asyncio.Event()
-        #: The server life for which Redis's view of this instance is known to be right.
-        self.reconciled_with = operations.bus.run_id
+        #: The connection, and life of the server, for which Redis's view of this instance is known to be right:
+        #: an answer that was lost with a connection may have left it with a token too many or too few.
+        self.reconciled_with = operations.bus.link
         #: By `time.monotonic()`: until then nobody else may think that this life is over.
         self._leased_until = 0.0
         self._renewed = asyncio.Event()
@@ -91,6 +90,7 @@ class WorkerLoop:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._unplaceable_beats = 0
+        self._trimmed = b"0-0"
 
     def drain(self) -> None:
         """Take no more work; `run` returns when what runs has ended."""
@@ -180,7 +180,7 @@ class WorkerLoop:
             self._unplaceable_beats = max(0, self._unplaceable_beats - 1)
             with contextlib.suppress(RedisUnavailableError, RedisReplyError):
                 state = await self._heartbeat()
-                if state is WorkerState.UNKNOWN or self._life.operations.bus.run_id != self._life.reconciled_with:
+                if state is WorkerState.UNKNOWN or self._life.operations.bus.link != self._life.reconciled_with:
                     state = await self._reconcile()
                 if state is WorkerState.FENCED:
                     log.warning("fenced", extra={"worker_id": self._life.instance})
@@ -188,7 +188,15 @@ class WorkerLoop:
                     return
                 if beat % _REAP_EVERY == 0:
                     await self._pool.reap()
+                    await self._trim()
             await asyncio.sleep(HEARTBEAT_S)
+
+    async def _trim(self) -> None:
+        """Completions trim the inbox behind its reader; a worker without invocations must do it itself."""
+        if self._executor.last_inbox != self._trimmed:
+            self._trimmed = self._executor.last_inbox
+            inbox = self._life.operations.bus.keys.inbox(self._life.instance)
+            await self._life.operations.bus.command("XTRIM", inbox, "MINID", self._trimmed)
 
     async def _heartbeat(self) -> WorkerState:
         asked_at = time.monotonic()
@@ -206,7 +214,7 @@ class WorkerLoop:
         """Tell Redis what is true here, again if it was overtaken by a change of ours."""
         self._life.reconciled_with = ""
         for _ in range(_RECONCILE_TRIES):
-            run_id, changes = self._life.operations.bus.run_id, self._pool.changes
+            link, changes = self._life.operations.bus.link, self._pool.changes
             view = WorkerView(
                 engine_id=self._engine_id,
                 epoch=self._life.epoch,
@@ -220,8 +228,8 @@ class WorkerLoop:
             state = await self._life.operations.reconcile(self._life.instance, view, LOST.to_json())
             if state is WorkerState.FENCED:
                 return state
-            if changes == self._pool.changes and run_id == self._life.operations.bus.run_id:
-                self._life.reconciled_with = run_id
+            if changes == self._pool.changes and link == self._life.operations.bus.link:
+                self._life.reconciled_with = link
                 log.info("reconciled with Redis", extra={"worker_id": self._life.instance, "held": len(view.held)})
                 break
         # Overtaken each time: Redis has an outdated view, so the next heartbeat comes back to it.

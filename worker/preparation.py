@@ -10,7 +10,7 @@ import orjson
 
 from contract.bus.operations import Operations
 from contract.launch import LaunchSpec
-from contract.messages import LogsReply, LogsRequest, PrepareReply, PrepareRequest
+from contract.messages import INLINE_LIMIT_BYTES, LogsReply, LogsRequest, PrepareReply, PrepareRequest
 from worker.code.cache import CodeCache, CodeUnavailableError
 from worker.images.errors import RuntimeUnavailableError
 from worker.images.runtime_images import RuntimeImages
@@ -59,14 +59,22 @@ class Preparation:
     async def read_logs(self, request: LogsRequest) -> None:
         """Answer with a page of a function's log."""
         cursor = parse_cursor(request.cursor)
-        events, after = await self._logs.read(request.function_uid, cursor, request.limit)
-        page = [
-            {"timestamp": event.at_ms, "stream": event.stream, "message": event.message}
-            for event in events
-            if event.at_ms >= request.since_ms
-        ]
+        limit = request.limit
+        while True:
+            events, after = await self._logs.read(request.function_uid, cursor, limit)
+            payload = orjson.dumps(
+                [
+                    {"timestamp": event.at_ms, "stream": event.stream, "message": event.message}
+                    for event in events
+                    if event.at_ms >= request.since_ms
+                ]
+            )
+            # A page travels through Redis. One that is too large is read again, shorter: the cursor tells its end.
+            if len(payload) <= INLINE_LIMIT_BYTES or limit == 1:
+                break
+            limit = max(1, limit // 2)
         reply = LogsReply(token=request.token, cursor=format_cursor(after))
-        await self._operations.reply(request.controller, request.token, reply.to_json(), orjson.dumps(page))
+        await self._operations.reply(request.controller, request.token, reply.to_json(), payload)
 
     async def forget(self, function_uid: str) -> None:
         """A deleted function's log goes."""

@@ -46,7 +46,9 @@ class RedisAddress:
         """Parse a URL. Raises ValueError naming what is wrong with it."""
         parts = urlsplit(url)
         if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError(f"LAMBDOCK_REDIS_URL is {url!r}: expected redis://, rediss:// or unix://")
+            raise ValueError(
+                f"LAMBDOCK_REDIS_URL begins with {parts.scheme!r}: expected redis://, rediss:// or unix://"
+            )
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
             database = parse_qs(parts.query).get("db", ["0"])[0]

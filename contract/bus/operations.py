@@ -78,6 +78,8 @@ class Completion(StrEnum):
     DESTROY = "destroy"
     IGNORED = "ignored"
     FENCED = "fenced"
+    #: Redis has lost the instance: complete again when it has reconciled.
+    UNKNOWN = "unknown"
 
 
 class WorkerState(StrEnum):
@@ -282,7 +284,10 @@ class Operations:
 
     async def reply(self, controller: str, token: str, header: bytes, payload: bytes) -> None:
         """Answer a controller's question; may arrive twice, after a lost connection."""
-        await self.bus.command("XADD", self.bus.keys.reply(controller), "*", "i", token, "h", header, "p", payload)
+        stream = self.bus.keys.reply(controller)
+        await self.bus.command("XADD", stream, "*", "i", token, "h", header, "p", payload)
+        # A controller that is gone leaves nothing for ever.
+        await self.bus.command("PEXPIRE", stream, TOMBSTONE_MS)
 
     async def ask(self, instance: str, kind: str, header: bytes, launch: bytes = b"") -> None:
         """Put a question (`prepare`, `logs`) into a worker's inbox; may arrive twice, after a lost connection."""

@@ -49,11 +49,18 @@ class RedisBus:
         self._on_server_change = on_server_change
         #: The life of the Redis server that this process last talked to.
         self.run_id = ""
+        #: Rises with each connection for commands: with a lost one, an answer may have been lost.
+        self.connection_count = 0
         self._connection: RedisConnection | None = None
         #: The attempt that all callers wait for together; one each would take many time-outs in a row.
         self._connecting: asyncio.Task[RedisConnection] | None = None
         #: Scripts run and other commands sent, for the test that counts them.
         self.calls: dict[str, int] = {}
+
+    @property
+    def link(self) -> str:
+        """Names the present connection to the present life of the server; another one may have lost an answer."""
+        return f"{self.run_id}/{self.connection_count}"
 
     async def command(self, *arguments: Argument, retry_s: float = RETRY_S) -> Any:
         """Run one command that may safely run twice.
@@ -91,6 +98,30 @@ class RedisBus:
             if not str(error).startswith("NOSCRIPT"):
                 raise
         return await self.command("EVAL", self._scripts[name], 1, self.keys.prefix, *arguments, retry_s=retry_s)
+
+    async def sync_to_disk(self, wait_ms: int) -> Any:
+        """Return WAITAOF's answer once all that was written before, by whatever connection, is in the synced file.
+
+        WAITAOF looks at the writes of its own connection only, and a new one has none: so it follows a write of its
+        own, which lies behind all earlier ones in the append-only file. Raises RedisUnavailableError.
+        """
+        deadline = asyncio.get_running_loop().time() + RETRY_S
+        while True:
+            connection = self._connection
+            try:
+                if connection is None or not connection.is_open:
+                    connection = await self._connect()
+                mark = connection.command("SET", self.keys.barrier(), "1", "PX", 60_000)
+                synced = connection.command("WAITAOF", 1, 0, wait_ms)
+                async with asyncio.timeout(wait_ms / 1000 + COMMAND_TIMEOUT_S):
+                    await mark
+                    return await synced
+            except (RedisUnavailableError, TimeoutError) as error:
+                if isinstance(error, TimeoutError) and connection is not None:
+                    connection.close()
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise RedisUnavailableError(f"Redis could not be asked to sync: {error}") from error
+                await asyncio.sleep(_RECONNECT_PAUSES_S[-1])
 
     async def read(
         self, stream: str, cursor: bytes, *, block_ms: int = 5000
@@ -163,6 +194,7 @@ class RedisBus:
         # Its failure is told to those who wait, if any still do.
         if not attempt.cancelled() and attempt.exception() is None:
             self._connection = attempt.result()
+            self.connection_count += 1
 
     async def _open(self) -> RedisConnection:
         """Connect; when the server is not the one that the cell has agreed on, begin to reconcile before anything else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from enum import StrEnum
 from typing import Any, Final
@@ -39,6 +40,9 @@ class Durability:
         self._bus = bus
         self._promise: Promise | None = None
         self._server = ""
+        #: The sync that is under way, and the next one, which all who come meanwhile share.
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
     async def check(self) -> Promise:
         """Return how this server promises durability. Raises NotDurableError when it does not."""
@@ -56,11 +60,20 @@ class Durability:
         return self._promise
 
     async def barrier(self) -> None:
-        """Return when everything written before on this bus is on disk. Raises NotDurableError."""
+        """Return when everything written before is on disk. Raises NotDurableError, RedisUnavailableError."""
         if await self.check() is Promise.WAIT:
-            synced: Any = await self._bus.command("WAITAOF", 1, 0, _WAIT_MS)
-            if not synced or int(synced[0]) < 1:
-                raise NotDurableError(f"Redis has not synced its append-only file within {_WAIT_MS} ms")
+            if self._next is None:
+                self._next = asyncio.create_task(self._sync(self._running), name="sync-events")
+            # Others wait for it too: the one who gives up does not end it.
+            await asyncio.shield(self._next)
+
+    async def _sync(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        synced: Any = await self._bus.sync_to_disk(_WAIT_MS)
+        if not synced or int(synced[0]) < 1:
+            raise NotDurableError(f"Redis has not synced its append-only file within {_WAIT_MS} ms")
 
     async def _setting(self, name: str) -> str:
         try:

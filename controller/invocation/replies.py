@@ -21,10 +21,6 @@ GIVE_UP_S: Final = 10.0
 _WATCH_S: Final = 1.0
 
 
-def _future() -> asyncio.Future[tuple[bytes, bytes]]:
-    return asyncio.get_running_loop().create_future()
-
-
 @dataclass(slots=True, eq=False)
 class Pending:
     """Somebody waits for the reply to this id."""
@@ -46,6 +42,7 @@ class Replies:
         self._operations = operations
         self._pending: dict[str, Pending] = {}
         self._known_server = ""
+        self._trimmed = b""
 
     @contextmanager
     def expect(self, request_id: str) -> Iterator[Pending]:
@@ -82,10 +79,18 @@ class Replies:
                 await self._operations.bus.command("PING", retry_s=0.0)
                 last_seen = loop.time()
                 await self._check_server()
+                await self._trim()
             except (RedisUnavailableError, RedisReplyError) as error:
                 if loop.time() - last_seen > GIVE_UP_S and self._pending:
                     log.error("Redis stays away", extra={"callers": len(self._pending), "error": str(error)})
                     self._fail(list(self._pending.values()), "Redis has been away for too long")
+
+    async def _trim(self) -> None:
+        """Dispatches trim the replies that have been read; without any, it is done here."""
+        if self.last_read and self.last_read != self._trimmed:
+            self._trimmed = self.last_read
+            stream = self._operations.bus.keys.reply(self.controller)
+            await self._operations.bus.command("XTRIM", stream, "MINID", self._trimmed)
 
     async def _check_server(self) -> None:
         run_id = self._operations.bus.run_id

@@ -9,14 +9,13 @@ from typing import Final
 
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import BURY_AFTER_MS, Operations, WorkerState
-from contract.messages import ReplyHeader
+from contract.messages import LOST
 from controller.resources.functions.heads import HeadPublisher
 
 log = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
 _LEASE_MS: Final = 4000
-LOST: Final = ReplyHeader(platform_error="the worker that ran this invocation was lost; whether it finished is unknown")
 
 
 class Recovery:
@@ -60,10 +59,7 @@ class Recovery:
         if run_id == self._published_to:
             return
         self._on_new_redis()
-        count = 0
-        async for head in self._heads.list_heads():
-            await self._heads.publish(head)
-            count += 1
+        count = await self._heads.publish_all()
         if self._operations.bus.run_id != run_id:
             # Another one came meanwhile: it may not have heard of all of them.
             return

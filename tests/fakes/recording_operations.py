@@ -17,11 +17,19 @@ class RecordingBus:
     def __init__(self) -> None:
         self.keys = Keys("test")
         self.run_id = "server-1"
+        self.connection_count = 1
         self.commands: list[tuple[Any, ...]] = []
         #: By the first words of a command, longest first: a value, an exception, or a list to take one after another.
         self.answers: dict[str, Any] = {}
         self._streams: dict[str, asyncio.Queue[tuple[bytes, Sequence[bytes]]]] = {}
         self._count = 0
+
+    @property
+    def link(self) -> str:
+        return f"{self.run_id}/{self.connection_count}"
+
+    async def sync_to_disk(self, wait_ms: int) -> Any:
+        return await self.command("WAITAOF", 1, 0, wait_ms)
 
     async def command(self, *words: Any, retry_s: float = 8.0) -> Any:
         del retry_s

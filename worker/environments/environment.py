@@ -125,6 +125,9 @@ class Environment:
         except SandboxStartFailedError:
             self._change(Change.FAILED)
             raise
+        except OSError as error:
+            # Its log or Runtime API could not be attached (no descriptors, no disk). Whoever started it stops it.
+            raise SandboxStartFailedError(f"environment {self.id} could not be attached: {error}") from error
         began = time.monotonic()
         self._capture_line(self._init_start(image))
         failure = await self._initialise(self._parts.init_limit_s)

@@ -90,6 +90,10 @@ class EnvironmentPool:
 
     # --- taking and giving back -----------------------------------------------------------------------------------
 
+    def note(self, reservation: str, memory_mb: int) -> None:
+        """Redis has reserved memory for a cold start that is about to be made."""
+        self._reservations[reservation] = memory_mb
+
     async def acquire(self, version_key: str, launch: LaunchSpec | None, reservation: str) -> Environment:
         """Return an environment for one invocation: an idle one, or with `launch` (a cold start) a new one.
 

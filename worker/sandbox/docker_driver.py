@@ -74,6 +74,10 @@ class _Container:
     removal: asyncio.Task[None] | None = field(default=None)
 
 
+#: Between two tries to reach an engine that is away.
+_KILL_RETRY_S = 0.5
+
+
 class DockerDriver:
     """The `SandboxDriver` of one Docker Engine. One event loop; see the port for what each method promises."""
 
@@ -162,7 +166,14 @@ class DockerDriver:
         life.is_killed = True
         if life.cgroup is not None and await life.cgroup.kill():
             return
-        await self._calls.kill(container.id)
+        while not sandbox.exited.done():
+            try:
+                await self._calls.kill(container.id)
+                break
+            except ENGINE_ERRORS as error:
+                # An engine that is away must not let user code go on: nobody is told that it ended before it has.
+                logger.warning("kill is tried again: %s", error, extra={"environment_id": sandbox.environment_id})
+                await asyncio.sleep(_KILL_RETRY_S)
         # The engine answers when the signal is sent; the first process's end is the end of all.
         await asyncio.wait([life.exited])
 

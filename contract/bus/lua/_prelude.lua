@@ -156,6 +156,13 @@ local function retire(version)
   end
 end
 
+-- What an instance without authority is told: it is over, or Redis has lost it and it should reconcile.
+local function standing(instance, state)
+  local name, epoch = string.match(instance, '^(.*)@(%d+)$')
+  if state or tonumber(redis.call('GET', K.epoch(name)) or 0) > tonumber(epoch) then return 'fenced' end
+  return 'unknown'
+end
+
 -- An environment of this version may take another event: its function still has this version, its worker still serves.
 local function reusable(instance, record)
   if redis.call('HGET', K.worker(instance), 'state') ~= 'live' then return false end

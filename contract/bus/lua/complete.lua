@@ -3,7 +3,7 @@
 -- args: instance, id, outcome ('idle': the environment can serve again · 'dead': it can't), header, payload,
 --       acknowledge ('1': an event is done · '0': it goes back to its queue in retry_ms), retry_ms,
 --       last_inbox (id read so far)
--- result: {'idle'} · {'destroy'} (then call release) · {'ignored'} (not this instance's) · {'fenced'}
+-- result: {'idle'} · {'destroy'} (then call release) · {'ignored'} (not this instance's) · {'fenced'} · {'unknown'} (reconcile first)
 -- Prevents: a late or repeated completion releasing somebody else's slot; idle tokens of stale code.
 -- Idempotent by id: the tombstone keeps the first answer.
 local instance, id, outcome, header, payload = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -13,7 +13,7 @@ local now = now_ms()
 local record = hash(K.invocation(id))
 if record.worker == instance and record.state == 'done' then return {record.answer} end
 local state = redis.call('HGET', K.worker(instance), 'state')
-if not state or state == 'fenced' then return {'fenced'} end
+if not state or state == 'fenced' then return {standing(instance, state)} end
 if record.worker ~= instance or record.state ~= 'running' then return {'ignored'} end
 
 if last_inbox ~= '' then redis.call('XTRIM', K.inbox(instance), 'MINID', last_inbox) end

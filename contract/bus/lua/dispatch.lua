@@ -68,7 +68,7 @@ if not instance then
       end
     end
   end
-  if not seen then return {'no_workers'} end
+  if not seen or #fallback == 0 then return {'no_workers'} end
   if not instance then
     for _, option in ipairs(fallback) do
       local candidate, free, plan, youngest = option[1], option[2], {}, 0

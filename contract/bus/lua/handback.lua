@@ -1,14 +1,14 @@
 -- Moves an invocation that no runtime has seen yet to another worker, a bounded number of times.
 --
 -- args: instance, id, header, payload, launch, lease_ms, max_moves
--- result: {'moved', instance} · {'exhausted'} (the caller completes it as failed) · {'ignored'} · {'fenced'}
+-- result: {'moved', instance} · {'exhausted'} (the caller completes it as failed) · {'ignored'} · {'fenced'} · {'unknown'} (reconcile first)
 -- Its reservation here stays until `release`; its slot moves with it. Prevents: a broken engine, being the emptiest,
 -- swallowing everything. Not idempotent after a move, and need not be: then the record is another worker's ('ignored').
 local instance, id, header, payload, launch = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease, max_moves = tonumber(ARGV[6]), tonumber(ARGV[7])
 local now = now_ms()
 local state = redis.call('HGET', K.worker(instance), 'state')
-if not state or state == 'fenced' then return {'fenced'} end
+if not state or state == 'fenced' then return {standing(instance, state)} end
 local record = hash(K.invocation(id))
 if record.worker ~= instance or record.state ~= 'running' then return {'ignored'} end
 if tonumber(record.moves) >= max_moves then return {'exhausted'} end

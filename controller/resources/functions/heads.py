@@ -47,6 +47,31 @@ class HeadPublisher:
         async with asyncio.timeout(DIRECTORY_DEADLINE_S):
             await self._directory.retire(head)
 
+    async def publish_all(self) -> int:
+        """Publish the head of every function of every account, and return how many there are.
+
+        Each page is looked at again afterwards: a change that came meanwhile is published after what it changed.
+        """
+        after, count = "", 0
+        while page := await self._store.page_by_uid(after=after, limit=_PAGE):
+            heads = {function.uid: head_of(function) for function in page}
+            await asyncio.gather(*(self.publish(head) for head in heads.values()))
+            now = {
+                function.uid: head_of(function) for function in await self._store.page_by_uid(after=after, limit=_PAGE)
+            }
+            for uid, head in heads.items():
+                if uid not in now:
+                    await self.retire_if_gone(head)
+                elif now[uid] != head:
+                    await self.publish_current(uid)
+            after, count = page[-1].uid, count + len(page)
+        return count
+
+    async def retire_if_gone(self, head: FunctionHead) -> None:
+        """Retire the head of a function that the store has no more."""
+        if await self._store.get_by_uid(head.uid) is None:
+            await self.retire(head)
+
     async def retire_version(self, function_uid: str, version: str) -> None:
         """Retire one published version, within a deadline. Raises what the directory raises, and TimeoutError."""
         async with asyncio.timeout(DIRECTORY_DEADLINE_S):

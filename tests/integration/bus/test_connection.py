@@ -116,7 +116,7 @@ def test_addresses_are_parsed(url: str, expected: RedisAddress) -> None:
 
 
 def test_an_address_of_another_kind_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="'http://x': expected redis://, rediss:// or unix://"):
+    with pytest.raises(ValueError, match="begins with 'http': expected redis://, rediss:// or unix://"):
         RedisAddress.parse("http://x")
 
 

@@ -256,3 +256,18 @@ async def test_fencing_an_instance_that_nobody_knows_leaves_nothing(cell: Cell) 
 
     assert await cell.operations.fence("nobody@1", DEAD, only_if_silent=False) == 0
     assert await cell.all_keys() == before
+
+
+async def test_a_worker_that_redis_has_lost_is_to_reconcile_and_not_over(cell: Cell) -> None:
+    worker = await cell.worker()
+    function = await cell.function()
+    await cell.dispatch(function, "i")
+    await worker.read()
+    for key in (cell.keys.worker(worker.instance), cell.keys.epoch("w"), cell.keys.invocation("i")):
+        await cell.bus.command("DEL", key)
+
+    assert await worker.operations.complete(worker.instance, "i", is_reusable=True, header=b"", payload=b"") is (
+        Completion.UNKNOWN
+    )
+    await worker.reconcile()
+    assert await worker.complete("i") is Completion.IDLE

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -76,3 +77,25 @@ async def test_a_server_is_asked_once_and_its_successor_again() -> None:
     bus.answers = {"CONFIG GET appendonly": [b"appendonly", b"no"]}
     with pytest.raises(NotDurableError):
         await durability.check()
+
+
+async def test_all_who_come_during_a_sync_share_the_next_one() -> None:
+    durability, bus = durability_on(APPENDING | HAS_WAITAOF | {"WAITAOF": [1, 0]})
+    gate = asyncio.Event()
+    sync = bus.sync_to_disk
+
+    async def slow(wait_ms: int) -> Any:
+        await gate.wait()
+        return await sync(wait_ms)
+
+    bus.sync_to_disk = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(durability.barrier())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(durability.barrier()) for _ in range(50)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, *others)
+
+    assert len(waits(bus)) == 2

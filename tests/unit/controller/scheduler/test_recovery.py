@@ -35,6 +35,13 @@ class World:
         parts: Any = (self, self)
         self.recovery = Recovery(*parts, "c1", on_new_redis=lambda: self.log.append("new redis"))
 
+    async def publish_all(self) -> int:
+        count = 0
+        async for each in self.list_heads():
+            await self.publish(each)
+            count += 1
+        return count
+
     async def list_heads(self) -> AsyncIterator[FunctionHead]:
         for each in self.heads:
             yield each

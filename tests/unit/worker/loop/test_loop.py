@@ -224,13 +224,18 @@ async def test_a_new_server_is_reconciled_with_once(world: World) -> None:
     assert len(world.operations.views) == 1
 
 
+async def test_a_lost_connection_to_the_same_server_is_reason_enough_to_reconcile(world: World) -> None:
+    world.operations.bus.connection_count += 1
+    await wait_until(lambda: bool(world.operations.views), "it reconciles")
+
+
 async def test_a_snapshot_that_was_overtaken_is_made_again(world: World) -> None:
     def change() -> None:
         world.pool.changes += len(world.operations.views) < 3
 
     world.operations.on_reconcile = change
     world.operations.bus.run_id = "server-2"
-    await wait_until(lambda: world.life.reconciled_with == "server-2", "it is reconciled")
+    await wait_until(lambda: world.life.reconciled_with == world.operations.bus.link, "it is reconciled")
     assert len(world.operations.views) == 3
 
 
@@ -242,7 +247,7 @@ async def test_a_worker_whose_every_snapshot_is_overtaken_tries_again_at_the_nex
 
     world.operations.on_reconcile = change
     world.operations.bus.run_id = "server-2"
-    await wait_until(lambda: world.life.reconciled_with == "server-2", "it is reconciled in the end")
+    await wait_until(lambda: world.life.reconciled_with == world.operations.bus.link, "it is reconciled in the end")
     assert len(world.operations.views) == tries
 
 
