@@ -49,10 +49,9 @@ class DirectoryBlobStore:
         """Tell whether the blob can be read now."""
         return await asyncio.to_thread(self._path(sha256).is_file)
 
-    async def delete(self, sha256: str) -> None:
-        """Remove the blob. No error when it is not there."""
-        path = self._path(sha256)
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+    async def delete_if_older(self, sha256: str, age_s: float) -> bool:
+        """Remove the blob if it was last put more than `age_s` seconds ago. Returns whether it was removed."""
+        return await asyncio.to_thread(_unlink_if_older, self._path(sha256), age_s)
 
     async def list(self) -> AsyncIterator[tuple[str, float]]:
         """Yield each blob's digest and its age in seconds. Removes temporary files of processes that died."""
@@ -131,6 +130,17 @@ def _blobs(directory: Path) -> list[tuple[str, float]]:
             with contextlib.suppress(FileNotFoundError):
                 found.append((path.name, max(0.0, now - path.stat().st_mtime)))
     return found
+
+
+def _unlink_if_older(path: Path, age_s: float) -> bool:
+    try:
+        # In one thread and one step after the other: nothing but a put within these microseconds can be lost.
+        if time.time() - path.stat().st_mtime <= age_s:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sync_directory(path: Path) -> None:

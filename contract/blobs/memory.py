@@ -40,9 +40,13 @@ class MemoryBlobStore:
         """Tell whether the blob can be read now."""
         return checked(sha256) in self._blobs
 
-    async def delete(self, sha256: str) -> None:
-        """Remove the blob. No error when it is not there."""
-        self._blobs.pop(checked(sha256), None)
+    async def delete_if_older(self, sha256: str, age_s: float) -> bool:
+        """Remove the blob if it was last put more than `age_s` seconds ago. Returns whether it was removed."""
+        blob = self._blobs.get(checked(sha256))
+        if blob is None or self._clock() - blob[1] <= age_s:
+            return False
+        del self._blobs[sha256]
+        return True
 
     async def list(self) -> AsyncIterator[tuple[str, float]]:
         """Yield each blob's digest and its age in seconds."""

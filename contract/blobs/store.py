@@ -36,8 +36,12 @@ class BlobStore(Protocol):
         """Tell whether the blob can be read now."""
         ...
 
-    async def delete(self, sha256: str) -> None:
-        """Remove the blob. No error when it is not there."""
+    async def delete_if_older(self, sha256: str, age_s: float) -> bool:
+        """Remove the blob if it was last put more than `age_s` seconds ago. Returns whether it was removed.
+
+        The age is looked at again right before: one that has been put anew since it was listed stays. No error when
+        it is not there.
+        """
         ...
 
     def list(self) -> AsyncIterator[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -310,8 +311,25 @@ class Operations:
         while True:
             answer = await self.bus.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             cursor = answer[0].decode()
-            blobs = [await self.bus.command("HGET", key, "blob") for key in answer[1]]
+            blobs = await asyncio.gather(*(self.bus.command("HGET", key, "blob") for key in answer[1]))
             found.update(blob.decode() for blob in blobs if blob)
+            if cursor == "0":
+                return found
+
+    async def published_functions(self) -> set[str]:
+        """Return the uids of all functions that admission knows and that have not been retired."""
+        found: set[str] = set()
+        cursor = "0"
+        prefix = self.bus.keys.function("")
+        while True:
+            answer = await self.bus.command("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
+            cursor = answer[0].decode()
+            generations = await asyncio.gather(*(self.bus.command("HGET", key, "generation") for key in answer[1]))
+            found.update(
+                key.decode().removeprefix(prefix)
+                for key, generation in zip(answer[1], generations, strict=True)
+                if generation is not None and int(generation) != -1
+            )
             if cursor == "0":
                 return found
 

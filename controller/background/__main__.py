@@ -1,12 +1,15 @@
-"""`python -m controller.background`: the RQ worker, the listener for answers, and the clock of the sweep."""
+"""`python -m controller.background`: the RQ worker, the listener for answers, and the clock of the periodic jobs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import math
 import sys
 import threading
+import time
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import ValidationError
@@ -14,13 +17,16 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 
 from contract.observability import configure_logging
-from controller.preparation.queue import SWEEP_JOB, open_queue
+from controller.preparation.queue import COLLECT_JOB, SWEEP_JOB, open_queue
 from controller.process import open_parts
 from controller.settings import ControllerSettings
 
 log = logging.getLogger(__name__)
 
-_SWEEP_S: Final = 5.0
+SWEEP_S: Final = 5.0
+#: Looks at every function and every blob.
+COLLECT_S: Final = 3600.0
+PERIODIC_S: Final = MappingProxyType({SWEEP_JOB: SWEEP_S, COLLECT_JOB: COLLECT_S})
 _RECONNECT_S: Final = 1.0
 
 
@@ -69,14 +75,30 @@ def _listen_forever(settings: ControllerSettings) -> None:
         threading.Event().wait(_RECONNECT_S)
 
 
-def sweep_forever(queue: Queue, stopping: threading.Event) -> None:
-    """Enqueue a sweep, unless one waits, at once and then every few seconds until `stopping` is set."""
+def sweep_forever(
+    queue: Queue, stopping: threading.Event, *, look_s: float = SWEEP_S, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Enqueue each periodic job, unless it waits, at once and then whenever it is due, until `stopping` is set.
+
+    Looks every `look_s` seconds. Nothing but `stopping` ends it.
+    """
     # At once: whatever the process before this one had in its hands is asked for again.
+    due_at = dict.fromkeys(PERIODIC_S, -math.inf)
     while True:
-        with contextlib.suppress(RedisError):
-            if SWEEP_JOB not in {job.func_name for job in queue.get_jobs(length=100)}:
-                queue.enqueue(SWEEP_JOB, result_ttl=0, failure_ttl=3600)
-        if stopping.wait(_SWEEP_S):
+        try:
+            now = clock()
+            waiting = {job.func_name for job in queue.get_jobs(length=100)}
+            for name, period_s in PERIODIC_S.items():
+                if now < due_at[name]:
+                    continue
+                if name not in waiting:
+                    queue.enqueue(name, result_ttl=0, failure_ttl=3600)
+                due_at[name] = now + period_s
+        except RedisError as error:
+            log.warning("periodic jobs wait for Redis", extra={"error": str(error)})
+        except Exception:
+            log.exception("could not ask for the periodic jobs; asking again")
+        if stopping.wait(look_s):
             return
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contract.blobs.open import open_blob_store
+from controller.background.collecting import collect_blobs, retire_orphans
 from controller.process import open_parts
 from controller.settings import ControllerSettings
 
@@ -15,8 +16,6 @@ log = logging.getLogger(__name__)
 
 #: A preparation that has not been answered for so long is asked for again.
 _ASK_AGAIN_S: Final = 5.0
-#: Of a blob that nothing refers to: an upload may be on its way into SQL, or an event's payload into its queue.
-_BLOB_AGE_S: Final = 86_400.0
 
 
 def prepare(function_uid: str, version: str, revision_id: str) -> None:
@@ -31,21 +30,26 @@ def prepare(function_uid: str, version: str, revision_id: str) -> None:
 
 
 def sweep() -> None:
-    """Ask again for what was not answered, and remove blobs that nothing refers to."""
-    asyncio.run(_sweep())
+    """Ask again for what was not answered."""
+
+    async def run() -> None:
+        async with open_parts(ControllerSettings()) as parts:
+            now = datetime.now(UTC)
+            for waiting in await parts.core.preparation.list_unprepared():
+                if (now - waiting.since).total_seconds() > _ASK_AGAIN_S:
+                    await parts.asker.ask(waiting.function_uid, waiting.version, waiting.revision_id)
+
+    asyncio.run(run())
 
 
-async def _sweep() -> None:
-    settings = ControllerSettings()
-    async with open_parts(settings) as parts:
-        now = datetime.now(UTC)
-        for waiting in await parts.core.preparation.list_unprepared():
-            if (now - waiting.since).total_seconds() > _ASK_AGAIN_S:
-                await parts.asker.ask(waiting.function_uid, waiting.version, waiting.revision_id)
-        blobs = open_blob_store(settings.effective_blob_url)
-        old = [sha256 async for sha256, age_s in blobs.list() if age_s > _BLOB_AGE_S]
-        if old:
-            # Queued events last: one that ends meanwhile frees its payload a sweep later.
-            needed = await parts.core.preparation.referenced_blobs() | await parts.operations.event_blobs()
-            for sha256 in set(old) - needed:
-                await blobs.delete(sha256)
+def collect() -> None:
+    """Retire functions that were deleted without Redis hearing of it, and remove blobs that nothing refers to."""
+
+    async def run() -> None:
+        settings = ControllerSettings()
+        async with open_parts(settings) as parts:
+            await retire_orphans(parts.core.preparation, parts.operations)
+            blobs = open_blob_store(settings.effective_blob_url)
+            await collect_blobs(blobs, parts.core.preparation, parts.operations)
+
+    asyncio.run(run())

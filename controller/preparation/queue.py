@@ -11,6 +11,7 @@ from rq import Queue
 #: What RQ imports in the background process.
 PREPARE_JOB: Final = "controller.background.jobs.prepare"
 SWEEP_JOB: Final = "controller.background.jobs.sweep"
+COLLECT_JOB: Final = "controller.background.jobs.collect"
 _TIMEOUT_S: Final = 5
 _KEEP_FAILED_S: Final = 86_400
 

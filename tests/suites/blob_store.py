@@ -11,6 +11,8 @@ import pytest
 from contract.blobs.store import BlobNotFoundError, BlobStore
 
 UNKNOWN = "0" * 64
+#: As `age_s`: even a blob stored at this very moment is older.
+AT_ANY_AGE = -60.0
 
 
 class BlobStoreSuite:
@@ -32,14 +34,19 @@ class BlobStoreSuite:
             await store.copy_to(UNKNOWN, tmp_path / "copy")
         assert not (tmp_path / "copy").exists()
         assert not await store.exists(UNKNOWN)
-        await store.delete(UNKNOWN)
+        assert not await store.delete_if_older(UNKNOWN, AT_ANY_AGE)
 
     async def test_a_deleted_blob_is_gone(self, store: BlobStore) -> None:
         sha256 = await store.put(b"gone")
-        await store.delete(sha256)
+        assert await store.delete_if_older(sha256, AT_ANY_AGE)
         assert not await store.exists(sha256)
         with pytest.raises(BlobNotFoundError):
             await store.get(sha256)
+
+    async def test_a_young_blob_is_not_deleted(self, store: BlobStore) -> None:
+        sha256 = await store.put(b"young")
+        assert not await store.delete_if_older(sha256, 60)
+        assert await store.get(sha256) == b"young"
 
     async def test_a_copy_is_a_new_file(self, store: BlobStore, tmp_path: Path) -> None:
         sha256 = await store.put(b"copied")
@@ -50,7 +57,12 @@ class BlobStoreSuite:
 
     @pytest.mark.parametrize("key", ["", "../" * 3, "A" * 64, "0" * 63, "0" * 64 + "\n", "/etc/passwd"])
     async def test_what_is_no_digest_is_refused(self, store: BlobStore, tmp_path: Path, key: str) -> None:
-        for use in (store.get(key), store.exists(key), store.delete(key), store.copy_to(key, tmp_path / "copy")):
+        for use in (
+            store.get(key),
+            store.exists(key),
+            store.delete_if_older(key, 0),
+            store.copy_to(key, tmp_path / "copy"),
+        ):
             with pytest.raises(ValueError, match="not a blob's key"):
                 await use
 
@@ -64,11 +76,12 @@ class BlobStoreSuite:
         for number in range(5):
             await store.put(str(number).encode())
         async for sha256, _ in store.list():
-            await store.delete(sha256)
+            assert await store.delete_if_older(sha256, AT_ANY_AGE)
         assert [item async for item in store.list()] == []
 
     async def test_many_may_put_and_delete_the_same_at_once(self, store: BlobStore) -> None:
         sha256 = await store.put(b"shared")
-        await asyncio.gather(*(store.put(b"shared") for _ in range(10)), *(store.delete(sha256) for _ in range(10)))
+        puts = (store.put(b"shared") for _ in range(10))
+        await asyncio.gather(*puts, *(store.delete_if_older(sha256, AT_ANY_AGE) for _ in range(10)))
         await store.put(b"shared")
         assert await store.get(sha256) == b"shared"

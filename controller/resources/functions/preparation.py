@@ -15,6 +15,8 @@ from controller.resources.functions.ports import FunctionStore, Unprepared
 from controller.resources.functions.service import ATTEMPTS
 from controller.resources.versions.ports import VersionStore
 
+_PAGE = 500
+
 
 class PreparationService:
     """Every method is idempotent: a preparation may run twice, and die anywhere."""
@@ -66,6 +68,15 @@ class PreparationService:
     async def referenced_blobs(self) -> set[str]:
         """Return the digests that the collector must keep."""
         return await self._functions.referenced_blobs()
+
+    async def stored_uids(self) -> set[str]:
+        """Return the uids of all functions of all accounts. One stored before the call, and not deleted, is there."""
+        found: set[str] = set()
+        after = ""
+        while page := await self._functions.page_by_uid(after=after, limit=_PAGE):
+            found.update(function.uid for function in page)
+            after = page[-1].uid
+        return found
 
     async def _finish_head(self, function_uid: str, revision_id: str, failure: PreparationFailure | None) -> bool:
         function = await self._functions.get_by_uid(function_uid)

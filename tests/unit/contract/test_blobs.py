@@ -18,6 +18,16 @@ class TestMemoryBlobStore(BlobStoreSuite):
     def store(self) -> BlobStore:
         return MemoryBlobStore()
 
+    async def test_a_blob_that_is_put_again_is_young_again(self) -> None:
+        now = [0.0]
+        store = MemoryBlobStore(lambda: now[0])
+        sha256 = await store.put(b"again")
+        now[0] = 100.0
+        await store.put(b"again")
+        assert not await store.delete_if_older(sha256, 50)
+        now[0] = 200.0
+        assert await store.delete_if_older(sha256, 50)
+
 
 class TestDirectoryBlobStore(BlobStoreSuite):
     @pytest.fixture
@@ -31,6 +41,16 @@ class TestDirectoryBlobStore(BlobStoreSuite):
         with pytest.raises(OSError, match="is damaged"):
             await store.copy_to(sha256, tmp_path / "copy")
         assert not (tmp_path / "copy").exists()
+
+    async def test_a_blob_that_is_put_again_is_young_again(self, tmp_path: Path) -> None:
+        store = DirectoryBlobStore(tmp_path / "blobs")
+        sha256 = await store.put(b"again")
+        path = tmp_path / "blobs" / sha256[:2] / sha256[2:4] / sha256
+        os.utime(path, (time.time() - 100,) * 2)
+        await store.put(b"again")
+        assert not await store.delete_if_older(sha256, 50)
+        os.utime(path, (time.time() - 100,) * 2)
+        assert await store.delete_if_older(sha256, 50)
 
     async def test_listing_removes_what_uploads_of_dead_processes_left(self, tmp_path: Path) -> None:
         store = DirectoryBlobStore(tmp_path / "blobs")

@@ -65,6 +65,13 @@ async def world() -> World:
     return made
 
 
+async def test_the_stored_uids_are_those_of_living_functions(world: World) -> None:
+    uid = (await world.function()).uid
+    assert await world.core.preparation.stored_uids() == {uid}
+    await world.core.functions.delete(ACCOUNT, REGION, NAME)
+    assert await world.core.preparation.stored_uids() == set()
+
+
 async def test_a_new_function_is_invocable_once_prepared(world: World) -> None:
     pending = await world.core.resolver.resolve(ACCOUNT, REGION, NAME)
     with pytest.raises(ResourceConflictError, match="Pending"):

@@ -1,0 +1,55 @@
+"""What nothing refers to any more: blobs in the store, and heads in Redis of functions that have no row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from contract.blobs.store import BlobStore
+from contract.bus.operations import Operations
+from controller.resources.functions.preparation import PreparationService
+
+log = logging.getLogger(__name__)
+
+#: Of a blob that nothing refers to: an upload may be on its way into SQL, or an event's payload into its queue.
+BLOB_AGE_S: Final = 86_400.0
+#: Between the two looks for a row: a function's creation takes less.
+SECOND_LOOK_S: Final = 5.0
+
+
+async def collect_blobs(blobs: BlobStore, preparation: PreparationService, operations: Operations) -> int:
+    """Remove old blobs that no release and no queued event refers to. Returns how many."""
+    old = [sha256 async for sha256, age_s in blobs.list() if age_s > BLOB_AGE_S]
+    if not old:
+        return 0
+    # Queued events last: one that ends meanwhile frees its payload a collection later.
+    needed = await preparation.referenced_blobs()
+    needed |= await operations.event_blobs()
+    removed = 0
+    for sha256 in old:
+        # What has been put again since it was listed may have a reference that was not there when we looked.
+        if sha256 not in needed and await blobs.delete_if_older(sha256, BLOB_AGE_S):
+            removed += 1
+    return removed
+
+
+async def retire_orphans(
+    preparation: PreparationService, operations: Operations, *, second_look_s: float = SECOND_LOOK_S
+) -> int:
+    """Retire functions that admission knows but SQL has no row of. Returns how many.
+
+    They were deleted while Redis was away, and could be invoked still. Retiring can't be undone, so Redis is read
+    before SQL, and a row must be missing twice.
+    """
+    orphans = await operations.published_functions()
+    if orphans:
+        orphans -= await preparation.stored_uids()
+    if not orphans:
+        return 0
+    await asyncio.sleep(second_look_s)
+    orphans -= await preparation.stored_uids()
+    for uid in sorted(orphans):
+        events = await operations.retire_function(uid)
+        log.warning("retired a function that has no row", extra={"function_uid": uid, "events": events})
+    return len(orphans)
