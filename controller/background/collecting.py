@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 BLOB_AGE_S: Final = 86_400.0
 #: Between the two looks for a row: a function's creation takes less.
 SECOND_LOOK_S: Final = 5.0
+#: With a database that has lost everything, more than so many functions are not believed to have been deleted.
+_FEW: Final = 3
 
 
 async def collect_blobs(blobs: BlobStore, preparation: PreparationService, operations: Operations) -> int:
@@ -43,9 +45,12 @@ async def retire_orphans(
     before SQL, and a row must be missing twice.
     """
     orphans = await operations.published_functions()
-    if orphans:
-        orphans -= await preparation.stored_uids()
+    stored = await preparation.stored_uids() if orphans else set()
+    orphans -= stored
     if not orphans:
+        return 0
+    if not stored and len(orphans) > _FEW:
+        log.error("no function of this cell is in the database; is it the right one?", extra={"known": len(orphans)})
         return 0
     await asyncio.sleep(second_look_s)
     orphans -= await preparation.stored_uids()

@@ -145,7 +145,7 @@ class FunctionService:
         """Delete the function with all its versions; on return admission refuses it.
 
         Retiring comes second, since it can't be undone. If it fails the deletion stands, the caller hears of a
-        platform failure, and the sweep retires what has no row.
+        platform failure, and the collection retires what has no row.
         """
         if name.qualifier == LATEST:
             raise errors.InvalidParameterValueError(errors.LATEST_NOT_DELETABLE)

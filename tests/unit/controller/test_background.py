@@ -126,6 +126,12 @@ async def test_a_function_whose_row_appears_before_the_second_look_lives() -> No
     assert world.retired == ["deleted"]
 
 
+async def test_a_database_that_is_empty_is_not_believed() -> None:
+    world = World(rows=set(), published={"a", "b", "c", "d"})
+    assert await retire(world) == 0
+    assert world.retired == []
+
+
 async def test_without_suspects_there_is_no_second_look() -> None:
     world = World(rows={"living"}, published={"living"})
     assert await retire(world) == 0
