@@ -80,8 +80,8 @@ class Limits:
 
 async def measure_limits(image: str, *, containers: int = 8, seconds: float = 3.0, colds: int = 5) -> Limits:
     """Measure bare warm latency, throughput with several containers, and bare cold starts."""
-    with DockerEngine.connected() as engine:
-        code = Path(await asyncio.to_thread(_code_dir))
+    with DockerEngine.connected() as engine, tempfile.TemporaryDirectory(prefix="lambdock-bench-") as folder:
+        code = _code_in(Path(folder))
         cold_ms = []
         for _ in range(colds):
             began = time.perf_counter()
@@ -102,11 +102,10 @@ async def measure_limits(image: str, *, containers: int = 8, seconds: float = 3.
     return Limits(warm_p50_ms=warm, throughput_per_s=throughput, cold_ms=statistics.median(cold_ms))
 
 
-def _code_dir() -> str:
-    folder = Path(tempfile.mkdtemp(prefix="lambdock-bench-"))
+def _code_in(folder: Path) -> Path:
     folder.chmod(0o755)
     (folder / "app.py").write_text(HANDLER)
-    return str(folder)
+    return folder
 
 
 @asynccontextmanager
