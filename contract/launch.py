@@ -26,10 +26,10 @@ class LaunchSpec:
     function_name: str
     #: `$LATEST` or a decimal version number.
     version: str
-    #: Lambda's identifier (`python3.13`), a key of `runtimes/catalog.toml`.
+    #: Lambda's identifier (`python3.13`), a key of `runtimes/catalog.toml`; empty for container images.
     runtime: str
     handler: str
-    #: Hex sha256 of the deployment package in the blob store.
+    #: Hex sha256 of the deployment package in the blob store; empty for container images.
     code_sha256: str
     architecture: str
     #: 128-10240.
@@ -41,6 +41,23 @@ class LaunchSpec:
     #: The function's own variables; the reserved ones are added by the worker.
     environment: dict[str, str] = field(default_factory=dict)
     log_group: str = ""
+    #: Hex sha256 of the layers' archives in the blob store, in the order in which they are merged into `/opt`: later
+    #: ones win. At most 5; none with container images.
+    layers: list[str] = field(default_factory=list)
+    #: The container image that is the function, empty for functions of an archive: as the caller wrote it until a
+    #: worker has pinned it (only in preparations), then `name@sha256:digest`, as the engine pulls it.
+    image_uri: str = ""
+    #: Hex sha256 of the blob that describes a pushed image (`contract/images.py`); empty: a registry has the image.
+    image_manifest: str = ""
+    #: The function's ImageConfig: what replaces the image's own entry point, command and directory. Empty: nothing.
+    entry_point: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+    working_directory: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the function is a container image rather than an archive on a managed runtime."""
+        return bool(self.image_uri)
 
     def to_json(self) -> bytes:
         """Encode for the wire."""

@@ -101,6 +101,9 @@ class PrepareReply(_Message):
     #: AWS's StateReasonCode and StateReason when it can't.
     reason_code: str = ""
     reason: str = ""
+    #: For container images: the image as pinned, `name@sha256:digest`, and its size in bytes.
+    image_uri: str = ""
+    image_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,10 @@ compile() {
         --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$name.txt" >/dev/null
 }
 
-compile dev pyproject.toml requirements/tools.in --extra serve --extra cli --group dev "$@"
+compile dev pyproject.toml requirements/tools.in --extra serve --group dev "$@"
 compile controller pyproject.toml --extra controller --constraint requirements/dev.txt
 compile worker pyproject.toml --extra worker --constraint requirements/dev.txt
-compile all pyproject.toml --extra serve --extra cli --constraint requirements/dev.txt
+compile all pyproject.toml --extra serve --constraint requirements/dev.txt
 if grep -nE '://|--find-links|--index' requirements/*.txt; then
     echo "requirements must not hold addresses" >&2
     exit 1

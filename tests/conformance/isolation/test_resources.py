@@ -230,6 +230,12 @@ def test_a_flood_of_names_is_answered_without_holding_up_the_worker(platform: Pl
     flood = Attacker(platform, Timeout=3, MemorySize=1769)
     flood.see("result = 1")
     victim.see("result = 1")
+
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{platform.part_pid('worker')}/fd"))
+
+    # Warm environments of other tests hold some, too.
+    before = descriptors()
     # An answer (not a query) about the root: no resolver passes it on anywhere.
     with attack(
         flood,
@@ -245,7 +251,8 @@ threading.Event().wait()
 """,
     ):
         worst = slowest_s(victim, 2)
-        descriptors = len(os.listdir(f"/proc/{platform.part_pid('worker')}/fd"))
+        held = descriptors() - before
 
     assert worst < NEIGHBOUR_LIMIT_S
-    assert descriptors < 400
+    # 64 queries and connections at a time, each with one to the resolver; and what the environment itself holds.
+    assert held < 200
