@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import delete, deploy, health, invoke, list_, logs, serve
+from cli.commands import delete, deploy, health, images, invoke, list_, logs, push, serve
 
 app = typer.Typer(
     name="lambdock",
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
+app.command("push")(push.push)
+app.command("images")(images.images)
 app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
 app.command("list")(list_.list_functions)

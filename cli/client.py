@@ -58,6 +58,24 @@ def lambda_client(endpoint: str, *, region: str | None = None, read_timeout_s: f
         raise UsageError(f"the AWS configuration cannot be used: {error}") from None
 
 
+def signature(method: str, url: str, *, region: str | None = None) -> dict[str, str]:
+    """Return the headers that sign a request to the platform's own pages: they name account and region.
+
+    With the same credentials and region as `lambda_client`. The body is not part of it, so that it may be streamed.
+    """
+    import botocore.session
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    core = botocore.session.get_session()
+    core.get_component("credential_provider").remove("iam-role")
+    keys = core.get_credentials() or Credentials("test", "test")
+    request = AWSRequest(method=method, url=url)
+    SigV4Auth(keys, "lambda", region or core.get_config_variable("region") or DEFAULT_REGION).add_auth(request)
+    return {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
+
+
 @contextmanager
 def aws_errors(endpoint: str) -> Iterator[None]:
     """Turn what boto3 raises inside into a `CliError` with AWS's code and message."""

@@ -33,19 +33,21 @@ def print_health(endpoint: str, *, is_json: bool) -> bool:
     return is_well
 
 
-def worker_count(body: dict[str, Any]) -> int:
-    """Return how many live workers a health page tells of, as a list, a table or a number; 0 when it tells none."""
-    workers = body.get("workers", 0)
-    if isinstance(workers, bool):
-        return 0
-    if isinstance(workers, int):
-        return workers
-    return len(workers) if isinstance(workers, list | dict) else 0
+def has_worker(body: dict[str, Any], worker_id: str) -> bool:
+    """Tell whether a health page tells of a life of this worker."""
+    workers = body.get("workers")
+    return isinstance(workers, dict) and any(name.rpartition("@")[0] == worker_id for name in workers)
 
 
-def has_workers(status: int, body: dict[str, Any], wanted: int) -> bool:
-    """Tell whether `wanted` workers are live: by their count, else, where the page has none, by the page's status."""
-    return worker_count(body) >= wanted if "workers" in body else status == 200
+def has_controller(body: dict[str, Any], host: str, pid: int) -> bool:
+    """Tell whether a health page tells of the controller that is this process of this host.
+
+    Controllers know of each other by Redis: without it, any answer counts.
+    """
+    parts, controllers = body.get("parts"), body.get("controllers")
+    if isinstance(parts, dict) and parts.get("redis", "ok") != "ok":
+        return True
+    return isinstance(controllers, dict) and {"host": host, "pid": pid} in controllers.values()
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.errors import UsageError
+
 DEFAULT_ENDPOINT = "http://127.0.0.1:4566"
 DEFAULT_LISTEN = "127.0.0.1:4566"
 DEFAULT_REGION = "us-east-1"
+#: Of each kind; a machine that could use more has room for a second platform.
+MOST_PROCESSES = 64
 
 #: The first of these that is set names the endpoint.
 ENDPOINT_VARIABLES = ("LAMBDOCK_ENDPOINT", "AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL")
@@ -44,6 +48,8 @@ class ServeSettings:
     redis_url: str | None = None
     blob_url: str | None = None
     worker_id: str | None = None
+    workers: int = 1
+    controllers: int = 1
     #: Where short-lived sockets may go when the state directory's path is too long for one.
     runtime_dir: Path = Path("/tmp")  # noqa: S108 - a private directory is made in it, and its owner checked
     docker_host: str = "unix:///var/run/docker.sock"
@@ -63,8 +69,17 @@ class ServeSettings:
             redis_url=env.get("LAMBDOCK_REDIS_URL"),
             blob_url=env.get("LAMBDOCK_BLOB_URL"),
             worker_id=env.get("LAMBDOCK_WORKER_ID"),
+            workers=_count(env, "LAMBDOCK_WORKERS"),
+            controllers=_count(env, "LAMBDOCK_CONTROLLERS"),
             runtime_dir=Path(env.get("XDG_RUNTIME_DIR") or "/tmp"),  # noqa: S108 - as above
             docker_host=env.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
             search_path=env.get("PATH", os.defpath),
             inherited=env,
         )
+
+
+def _count(env: Mapping[str, str], name: str) -> int:
+    written = env.get(name, "1")
+    if not written.isascii() or not written.isdigit() or not 1 <= int(written) <= MOST_PROCESSES:
+        raise UsageError(f"{name} is {written!r}; it takes a number of processes, 1 to {MOST_PROCESSES}")
+    return int(written)

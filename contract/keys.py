@@ -48,6 +48,10 @@ class Keys:
         """String: the controller that runs the cell's recovery loop, while its lease lasts. Expires."""
         return f"{self.prefix}leader"
 
+    def controllers(self) -> str:
+        """Sorted set: controllers that serve, as JSON, by when they last said so in ms. Expires."""
+        return f"{self.prefix}controllers"
+
     def barrier(self) -> str:
         """String: a write to wait for, behind all that are to be on disk. Expires."""
         return f"{self.prefix}barrier"
@@ -131,3 +135,11 @@ class Keys:
     def events_wake(self) -> str:
         """List: a bounded number of nudges for the controllers that wait for events."""
         return f"{self.prefix}events:wake"
+
+    def doors(self) -> str:
+        """Sorted set: addresses of the controllers' side doors, by until when they are announced in ms. Expires."""
+        return f"{self.prefix}doors"
+
+    def door_token(self) -> str:
+        """String: what opens all side doors of the cell. Expires an hour after the last controller has gone."""
+        return f"{self.prefix}door-token"

@@ -36,5 +36,5 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line per request is for debugging only.
-    for noisy in ("httpx", "httpcore", "rq.worker", "urllib3", "docker"):
+    for noisy in ("httpx", "httpcore", "rq.worker", "urllib3", "docker", "botocore"):
         logging.getLogger(noisy).setLevel(max(logging.getLogger().level, logging.WARNING))

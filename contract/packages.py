@@ -49,12 +49,12 @@ class PackageError(ValueError):
         self.message = message
 
 
-def verify_zip(data: bytes, *, limit_bytes: int = MAX_UNZIPPED_BYTES) -> int:
+def verify_zip(source: bytes | Path, *, limit_bytes: int = MAX_UNZIPPED_BYTES) -> int:
     """Return how many bytes the package's files have together, after reading all of them. Raises PackageError.
 
     Blocks for about a second per 200 MB: call it in a thread.
     """
-    with _opened(data) as (archive, plan):
+    with _opened(source) as (archive, plan):
         budget = _Budget(limit_bytes, plan.link_bytes)
         for entry in plan.files:
             for _ in _contents(archive, entry, budget):

@@ -16,13 +16,15 @@ from contract.blobs.store import BlobStore
 from controller.api import render
 from controller.api.code_links import CodeLinks, code_router
 from controller.api.guards import AddressGuard, BodyGuard, ErrorGuard, RequestIdGuard, TrailingSlashGuard
-from controller.api.health import Probe, Workers, health_router
+from controller.api.health import Members, Probe, health_router
 from controller.api.identity import CallerReader
 from controller.core import Core
 from controller.domain.errors import LambdaError, MethodNotAllowedError, UnknownOperationError
+from controller.images.routes import IMAGES_PATH, images_router
 from controller.resources.account.routes import account_router
 from controller.resources.concurrency.routes import concurrency_router
 from controller.resources.functions.routes import functions_router
+from controller.resources.layers.routes import layers_router
 from controller.resources.versions.routes import versions_router
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -37,7 +39,8 @@ class Services:
     links: CodeLinks
     blobs: BlobStore
     probes: Mapping[str, Probe] = field(default_factory=dict)
-    workers: Workers | None = None
+    workers: Members | None = None
+    controllers: Members | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     #: Routers of other parts, mounted at the root beside those of the resources.
@@ -59,7 +62,7 @@ def create_app(services: Services) -> FastAPI:
             Middleware(RequestIdGuard),
             Middleware(ErrorGuard),
             Middleware(AddressGuard, allowed_hosts=services.allowed_hosts, allowed_origins=services.allowed_origins),
-            Middleware(BodyGuard),
+            Middleware(BodyGuard, unlimited_paths=frozenset({IMAGES_PATH})),
             Middleware(TrailingSlashGuard),
         ],
         exception_handlers={HTTPException: _unknown, LambdaError: _refused},
@@ -72,8 +75,10 @@ def create_app(services: Services) -> FastAPI:
         versions_router(core.versions, callers),
         concurrency_router(core.concurrency, callers),
         account_router(core.account, callers),
+        layers_router(core.layers, callers, services.links),
+        images_router(core.images, callers),
         code_router(services.links, services.blobs),
-        health_router(services.probes, services.workers),
+        health_router(services.probes, services.workers, services.controllers),
     ):
         app.include_router(router)
     return app

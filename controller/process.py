@@ -30,8 +30,11 @@ from controller.invocation.versions import VersionCache
 from controller.logs.routes import logs_router
 from controller.preparation.asking import PreparationAsker
 from controller.preparation.queue import RqPreparationQueue, open_queue
+from controller.presence import Presence, present_controllers
 from controller.scheduler.recovery import Recovery
+from controller.server import SHUTDOWN_GRACE_S
 from controller.settings import ControllerSettings, split_address
+from controller.transfer.door import SideDoor, announced
 from controller.transfer.exchange import Exchange
 from controller.transfer.server import serve_transfer
 
@@ -83,20 +86,24 @@ async def open_api(settings: ControllerSettings) -> AsyncIterator[Services]:
         durability = Durability(events_bus)
         acceptor = EventAcceptor(Operations(events_bus), durability, parts.services.blobs, versions)
         pump = EventPump(parts.operations, dispatcher)
+        presence = Presence(parts.operations, controller)
         recovery = Recovery(parts.operations, parts.core.heads, controller, on_new_redis=versions.clear)
         transfer_host, transfer_port = split_address("LAMBDOCK_TRANSFER_LISTEN", settings.transfer_listen)
 
         @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            async with serve_transfer(exchange, transfer_host, transfer_port, settings.transfer_host):
-                loops = [_forever(replies.run), _forever(pump.run), _forever(recovery.run)]
+        async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+            door = SideDoor(api)
+            async with serve_transfer(exchange, door, transfer_host, transfer_port, settings.transfer_host):
+                loops = [_forever(replies.run), _forever(pump.run), _forever(recovery.run), _forever(presence.run)]
                 tasks = [asyncio.create_task(loop) for loop in loops]
                 try:
-                    yield
+                    async with announced(parts.operations, door, exchange.base_url, drain_s=SHUTDOWN_GRACE_S):
+                        yield
                 finally:
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
+                    await presence.leave()
 
         async def redis_probe() -> None:
             await parts.bus.command("PING", retry_s=1.0)
@@ -109,6 +116,7 @@ async def open_api(settings: ControllerSettings) -> AsyncIterator[Services]:
                 parts.services,
                 probes={**parts.services.probes, "redis": redis_probe, "events": events_probe},
                 workers=lambda: live_workers(parts.operations),
+                controllers=lambda: present_controllers(parts.operations),
                 routers=(
                     invocation_router(Invoker(dispatcher, exchange), acceptor, versions, parts.services.callers),
                     logs_router(parts.operations, replies, parts.core.resolver, parts.services.callers),

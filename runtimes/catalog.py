@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+#: What the images of all families have in common: the gate.
+SHARED = HERE / "shared"
 
 
 class RuntimeStatus(StrEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import os
 import signal
@@ -22,19 +24,26 @@ import httpx
 import redis
 from botocore.config import Config
 
+from tests.images_under_test import names_of_cell, remove
+from tests.postgres_server import PostgresServer
+
 ROLE = "arn:aws:iam::000000000000:role/lambda-role"
 RUNTIME = "python3.11"
 
 
 class Platform:
-    """Start it, ask it, kill parts of it, stop it. Nothing of its cell is left after `stop`."""
+    """Start it, ask it, kill parts of it, stop it. Nothing of its cell is left after `stop`.
+
+    With LAMBDOCK_TEST_DATABASE=postgres its database is one on a real PostgreSQL server, and with
+    LAMBDOCK_TEST_CONTROLLERS or LAMBDOCK_TEST_WORKERS it has so many of them: so that any test may run on these.
+    """
 
     def __init__(self, state_dir: Path, **settings: str) -> None:
         self.state_dir = state_dir
         self.cell = f"test-{uuid.uuid4().hex[:12]}"
         self.port = _free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self._settings = settings
+        self._settings = settings_under_test() | settings
         self._process: subprocess.Popen[bytes] | None = None
         self.output = state_dir / "serve.out"
 
@@ -53,16 +62,25 @@ class Platform:
             )
         self.wait_until(self.is_serving, "the platform serves", timeout_s=300)
 
+    @property
+    def workers(self) -> int:
+        """How many workers it starts."""
+        return int(self._settings.get("LAMBDOCK_WORKERS", "1"))
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` says; empty when nothing answers."""
+        try:
+            return dict(httpx.get(f"{self.endpoint}/health", timeout=3).json())
+        except (httpx.HTTPError, ValueError):
+            return {}
+
     def is_serving(self) -> bool:
-        """Whether the API answers and a worker's lease is good."""
+        """Whether the API answers and the lease of every worker is good."""
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"lambdock serve has ended:\n{self.output.read_text()[-4000:]}")
-        try:
-            health = httpx.get(f"{self.endpoint}/health", timeout=3).json()
-        except (httpx.HTTPError, ValueError):
-            return False
-        return health.get("status") == "ok" and bool(health.get("workers"))
+        health = self.health()
+        return health.get("status") == "ok" and len(health.get("workers", {})) >= self.workers
 
     def stop(self) -> None:
         """Drain and stop; a platform that does not stop is an error, and so is anything it left. May start again."""
@@ -92,15 +110,22 @@ class Platform:
         self._settings |= settings
 
     def part_pid(self, part: str) -> int:
-        """Return the process id of `controller`, `controller.background`, `worker` or `redis`."""
+        """Return the process id of `controller`, `controller.background`, `worker` or `redis`; the first one's."""
+        return self.part_pids(part)[0]
+
+    def part_pids(self, part: str) -> list[int]:
+        """Return the process ids of all parts of one kind, at least one, in the order of their start."""
         assert self._process is not None
+        found = []
         for pid in _descendants(self._process.pid):
             words = _command(pid)
             if part == "redis" and words and "redis-server" in words[0]:
-                return pid
+                found.append(pid)
             if "-m" in words and words[words.index("-m") + 1] == part:
-                return pid
-        raise AssertionError(f"{part} is not running")
+                found.append(pid)
+        if not found:
+            raise AssertionError(f"{part} is not running")
+        return sorted(found)
 
     def kill(self, part: str) -> None:
         """kill -9 one part; the supervisor starts it again."""
@@ -206,9 +231,36 @@ class Platform:
             left = self.containers()
             for network in client.api.networks(filters={"label": f"lambdock={self.cell}"}):
                 client.api.remove_network(network["Id"])
+            for name in names_of_cell(client, self.cell):
+                remove(client, name)
             assert not left, f"containers of the cell are left: {[item['Names'] for item in left]}"
         finally:
             client.close()
+
+
+def settings_under_test() -> dict[str, str]:
+    """Return the settings of every platform of this run."""
+    settings = {}
+    for kind in ("CONTROLLERS", "WORKERS"):
+        if count := os.environ.get(f"LAMBDOCK_TEST_{kind}"):
+            settings[f"LAMBDOCK_{kind}"] = count
+    match os.environ.get("LAMBDOCK_TEST_DATABASE", "sqlite"):
+        case "postgres":
+            settings["LAMBDOCK_DATABASE_URL"] = _postgres().make_database()
+        case "sqlite":
+            pass
+        case other:
+            raise ValueError(f"LAMBDOCK_TEST_DATABASE is {other!r}; expected sqlite or postgres")
+    return settings
+
+
+@functools.cache
+def _postgres() -> PostgresServer:
+    """One server for all platforms of a run, until its end."""
+    server = PostgresServer()
+    server.__enter__()
+    atexit.register(server.__exit__)
+    return server
 
 
 def package(code: str | Mapping[str, str]) -> bytes:

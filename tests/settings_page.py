@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt
-from pydantic import AliasChoices
+from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
@@ -31,6 +31,9 @@ its parts must agree on; for compose, the knobs are in [.env.example](../../.env
 |---|---|---|---|
 """
 _TAIL = """
+`lambdock serve` also reads `LAMBDOCK_WORKERS` and `LAMBDOCK_CONTROLLERS`, how many processes of each it starts (1), and
+gives workers after the first a name and a directory of their own.
+
 The `lambdock` command reads `LAMBDOCK_ENDPOINT`, else `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`, and region
 and credentials as every AWS client does.
 """
@@ -95,7 +98,7 @@ def _default(field: FieldInfo) -> str:
     if factory is not None:
         # What a function finds out differs from machine to machine; an empty collection does not.
         return "none" if isinstance(factory, type) else "the host's name"
-    if field.default in (None, "", ()):
+    if field.default in (None, "", (), SecretStr("")):
         return "none"
     shown = str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"
     return f"`{shown.removesuffix('.0')}`"

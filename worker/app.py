@@ -19,6 +19,10 @@ from contract.messages import LOST
 from runtimes.catalog import RuntimeEntry, RuntimeStatus, SuiteBase, load_catalog
 from worker.caretaker import Caretaker
 from worker.code.cache import CodeCache
+from worker.code.layers import LayerTrees
+from worker.endpoints.doors import Doors
+from worker.endpoints.server import FunctionEndpoints
+from worker.endpoints.setting import plan
 from worker.engine import DockerEngine
 from worker.environments.environment import EnvironmentParts
 from worker.environments.pool import EnvironmentPool
@@ -26,6 +30,7 @@ from worker.executor import Executor
 from worker.host_paths import find_host_state_dir
 from worker.images.engine_images import engine_architecture
 from worker.images.errors import RuntimeUnavailableError
+from worker.images.function_images import FunctionImages, ImagePolicy
 from worker.images.runtime_images import RuntimeImages
 from worker.logs.store import LogStore
 from worker.loop import Life, WorkerLoop
@@ -45,7 +50,7 @@ T = TypeVar("T")
 
 #: A worker can't begin without Redis; it waits this long before it gives up and is started again.
 _REGISTER_RETRY_S: Final = 60.0
-_CODE_EVICTION_S: Final = 300.0
+_EVICTION_S: Final = 300.0
 #: How often a worker looks for what others, who are dead, have left on its engine.
 _CARE_S: Final = 10.0
 
@@ -73,22 +78,30 @@ class Worker:
             operations = Operations(bus)
             # Trying the machine takes seconds; those who wait for a life of ours that is over need not wait for that.
             await fence_predecessors(operations, settings.worker_id)
-            fast_paths = await self._probe(engine, images, engine_name, host_state_dir)
+            fast_paths, probed_runtime = await self._probe(engine, images, engine_name, host_state_dir)
             blobs = open_blob_store(settings.blobs)
             code = CodeCache(blobs, settings.state_dir)
+            layers = LayerTrees(code, settings.state_dir)
+            function_images = FunctionImages(
+                engine, blobs, settings.state_dir, cell=settings.cell, policy=_image_policy(settings)
+            )
             logs = LogStore(settings.state_dir / "logs", settings.log_limit_mb * 2**20)
             transfer = Transfer(blobs)
             await code.start()
+            await layers.start()
             await logs.start()
             try:
-                preparation = Preparation(operations, images, code, logs)
+                preparation = Preparation(
+                    operations, images, code, layers, function_images, logs, holder_runtime=probed_runtime
+                )
                 while not self._stopping.is_set():
                     await self._live(
-                        engine, engine_name, host_state_dir, fast_paths, operations, preparation, code, logs, transfer
+                        engine, engine_name, host_state_dir, fast_paths, operations, preparation, logs, transfer
                     )
             finally:
                 await transfer.close()
                 await logs.close()
+                await layers.close()
                 await code.close()
 
     async def _live(  # noqa: PLR0913 - all that outlives one life
@@ -99,7 +112,6 @@ class Worker:
         fast_paths: FastPaths,
         operations: Operations,
         preparation: Preparation,
-        code: CodeCache,
         logs: LogStore,
         transfer: Transfer,
     ) -> None:
@@ -123,8 +135,14 @@ class Worker:
             fast_paths=fast_paths,
             networks=NetworkPolicy(allowed=settings.allow_networks),
         )
+        doors = Doors(operations)
         pool = EnvironmentPool(
-            EnvironmentParts(driver=driver, log_store=logs, starts=asyncio.Semaphore(settings.max_starts)),
+            EnvironmentParts(
+                driver=driver,
+                log_store=logs,
+                starts=asyncio.Semaphore(settings.max_starts),
+                endpoints=FunctionEndpoints(plan(settings.function_endpoints), doors),
+            ),
             operations,
             preparation,
             self._catalog,
@@ -155,7 +173,7 @@ class Worker:
         try:
             async with (
                 self._drain_on_stop(loop),
-                _periodically(_CODE_EVICTION_S, lambda: code.evict(pool.code_in_use())),
+                _periodically(_EVICTION_S, lambda: preparation.evict(pool.code_in_use())),
                 _periodically(_CARE_S, caretaker.look),
             ):
                 await loop.run()
@@ -164,6 +182,7 @@ class Worker:
             leaving = asyncio.create_task(_fence_self(operations, registration.instance))
             await executor.abandon()
             is_clear = await pool.clear()
+            await doors.close()
             await leaving
             if is_clear:
                 await _bury_self(operations, registration.instance)
@@ -208,8 +227,8 @@ class Worker:
 
     async def _probe(
         self, engine: DockerEngine, images: RuntimeImages, engine_name: str, host_state_dir: Path
-    ) -> FastPaths:
-        """Try the fast paths on a sandbox of some runtime that can be had here."""
+    ) -> tuple[FastPaths, str]:
+        """Try the fast paths on a sandbox of some runtime that can be had here; tell which runtime that was."""
         architecture = await engine.call(engine_architecture, engine.client)
         supported = [name for name, entry in self._catalog.items() if entry.status is RuntimeStatus.SUPPORTED]
         present = [name for name in supported if await images.is_present(name)]
@@ -224,10 +243,19 @@ class Worker:
                 failures.append(f"{runtime}: {error}")
                 continue
             owner = Owner(cell=self._settings.cell, engine_id=engine_name, worker_id=self._settings.worker_id, epoch=0)
-            return await probe(
+            paths = await probe(
                 engine, image, owner=owner, state_dir=self._settings.state_dir, host_state_dir=host_state_dir
             )
+            return paths, runtime
         raise RuntimeUnavailableError("no runtime can be had on this machine. " + " · ".join(failures))
+
+
+def _image_policy(settings: WorkerSettings) -> ImagePolicy:
+    return ImagePolicy(
+        prefixes=settings.image_prefix_map,
+        limit_bytes=settings.image_limit_mb << 20,
+        keep_s=settings.image_keep_days * 86_400,
+    )
 
 
 def has_suite(entry: RuntimeEntry) -> bool:

@@ -16,7 +16,7 @@ from contract.messages import INLINE_LIMIT_BYTES, InvokeHeader, ReplyHeader
 from worker.code.cache import CodeUnavailableError
 from worker.environments.environment import Environment, Invocation, InvocationResult
 from worker.environments.pool import EnvironmentPool
-from worker.images.errors import RuntimeUnavailableError
+from worker.images.errors import ImageUnavailableError, RuntimeUnavailableError
 from worker.sandbox.driver import SandboxStartFailedError
 from worker.transfer import Transfer, TransferError
 
@@ -33,6 +33,7 @@ _START_ERRORS = (
     SandboxStartFailedError,
     RuntimeUnavailableError,
     CodeUnavailableError,
+    ImageUnavailableError,
     TimeoutError,
     LookupError,
     ValueError,

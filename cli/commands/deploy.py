@@ -32,6 +32,17 @@ def deploy(  # noqa: PLR0913 - each parameter is an option of the command
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Environment variable; may be given again for more.")
     ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARN|DIR", help="Layer version, or a folder to publish as one; up to 5, later ones win."),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Container image instead of DIR's code: one of the local engine, or with a registry's host.",
+        ),
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(metavar="ARCH", help="x86_64 or arm64. New functions: x86_64, unless it is given.")
     ] = None,
@@ -43,15 +54,19 @@ def deploy(  # noqa: PLR0913 - each parameter is an option of the command
 
     Ends when the function can be invoked.
 
-    Defaults come from DIR/lambdock.toml (name, runtime, handler, memory, timeout, arch and a table env); options win.
+    Defaults come from DIR/lambdock.toml (name, runtime, handler, memory, timeout, arch, layers, image, entry_point,
+    command, working_directory and a table env); options win.
     Files matching DIR/.lambdockignore stay out of the package, and so do .git, .venv and __pycache__.
-    Deploying an unchanged folder again changes nothing. The ARN goes to standard output.
+    A layer's folder holds what is to lie in /opt, such as python/ or nodejs/; a new version is published when it has
+    changed. Deploying an unchanged folder again changes nothing. The ARN goes to standard output.
 
     Example:  lambdock deploy examples/hello --env GREETING=Hi
+
+    Example:  lambdock deploy resize --runtime python3.11 --handler app.handler --layer resize/layer
     """
     with reported():
         from cli.deploy.command import deploy_directory
-        from cli.deploy.manifest import Manifest, parse_environment
+        from cli.deploy.manifest import Manifest, parse_environment, parse_layers
 
         options = Manifest(
             name=name,
@@ -60,6 +75,8 @@ def deploy(  # noqa: PLR0913 - each parameter is an option of the command
             memory=memory,
             timeout=timeout,
             arch=arch,
+            layers=parse_layers(layer, Path()) if layer else None,
+            image=image,
             env=parse_environment(env) if env else None,
         )
         deploy_directory(directory, options, endpoint=endpoint_of(endpoint), region=region, is_json=json)

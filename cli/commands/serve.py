@@ -17,8 +17,12 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(help="Address of the Lambda API. Default: 127.0.0.1:4566.", metavar="HOST:PORT")
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Worker processes.")] = 1,
-    controllers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Controller processes.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=64, help="Worker processes. Default: 1.")
+    ] = None,
+    controllers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=64, help="Controller processes. Default: 1.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line of the parts.")] = False,
     json_logs: Annotated[
         bool, typer.Option("--json", help="Print events and every log line of the parts as JSON lines.")

@@ -99,7 +99,7 @@ def redis_part(program: RedisProgram, data_dir: Path, socket: Path) -> Part:
     return Part(
         name="redis",
         command=Command(argv=(str(program.path), str(config)), env={"LC_ALL": "C"}, cwd=data_dir),
-        probe=lambda: answers_ping(socket),
+        probe=lambda _: answers_ping(socket),
         # Reading back a long append-only file takes its time.
         start_budget_s=600.0,
         drain_budget_s=30.0,

@@ -10,18 +10,19 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from cli import output
-from cli.health import HEALTH_PATH, has_workers
+from cli.health import HEALTH_PATH, has_controller, has_worker
 from cli.serve.checks import bind, parse_listen, require_docker, require_loopback, require_root, url_of
 from cli.serve.events import Listener
 from cli.serve.redis_server import find_program, redis_part, redis_url
 from cli.serve.state import cell_id, exclusive, socket_path
-from cli.serve.supervisor import Part, Supervisor
+from cli.serve.supervisor import Part, Probe, Supervisor
 from cli.serve.terminal import JsonTerminal, LoggingListener, PrettyTerminal
-from cli.serve.tree import Plan, Probes, platform_parts, worker_ids
+from cli.serve.tree import Plan, Probes, platform_parts, worker_places
 from cli.settings import ServeSettings
 
 
@@ -31,8 +32,8 @@ class ServeOptions:
 
     state_dir: Path | None
     listen: str | None
-    workers: int
-    controllers: int
+    workers: int | None
+    controllers: int | None
     is_verbose: bool
     has_json_logs: bool
 
@@ -62,8 +63,10 @@ def run(options: ServeOptions) -> int:
             listen_fd=listener.fileno(),
             redis_url=settings.redis_url or redis_url(socket),
             blob_url=settings.blob_url,
-            worker_ids=worker_ids(options.workers, settings.worker_id or platform.node() or "worker"),
-            controllers=options.controllers,
+            workers=worker_places(
+                options.workers or settings.workers, settings.worker_id or platform.node() or "worker", state_dir
+            ),
+            controllers=options.controllers or settings.controllers,
             inherited=settings.inherited,
         )
         shown = _terminal(options, endpoint, state_dir / "log")
@@ -84,7 +87,7 @@ def _terminal(options: ServeOptions, endpoint: str, log_dir: Path) -> Listener:
 async def _supervise(plan: Plan, redis: Part | None, endpoint: str, listener: LoggingListener) -> bool:
     # Verification is of no use to plain HTTP, and its set-up is slow; proxies must not see our own health.
     async with httpx.AsyncClient(base_url=endpoint, timeout=2.0, trust_env=False) as client:
-        parts = platform_parts(plan, redis, _probes(client, len(plan.worker_ids)))
+        parts = platform_parts(plan, redis, _probes(client))
         supervisor = Supervisor(parts, listener)
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -95,24 +98,23 @@ async def _supervise(plan: Plan, redis: Part | None, endpoint: str, listener: Lo
             listener.close()
 
 
-def _probes(client: httpx.AsyncClient, workers: int) -> Probes:
-    async def page() -> httpx.Response | None:
-        try:
-            return await client.get(HEALTH_PATH)
-        except httpx.HTTPError:
-            return None
+def _probes(client: httpx.AsyncClient) -> Probes:
+    async def page() -> dict[str, Any]:
+        """Empty when nothing answers. Any controller may, for all of them."""
+        with suppress(httpx.HTTPError, ValueError):
+            body = (await client.get(HEALTH_PATH)).json()
+            return body if isinstance(body, dict) else {}
+        return {}
 
-    async def controller() -> bool:
-        # Whether the rest is well is not the controller's readiness: any answer will do.
-        return await page() is not None
+    async def controller(pid: int) -> bool:
+        # Whether the rest is well is not the controller's readiness.
+        body = await page()
+        return bool(body) and has_controller(body, platform.node(), pid)
 
-    async def enough_workers() -> bool:
-        response = await page()
-        if response is None:
-            return False
-        with suppress(ValueError):
-            body = response.json()
-            return isinstance(body, dict) and has_workers(response.status_code, body, workers)
-        return False
+    def worker(worker_id: str) -> Probe:
+        async def probe(_: int) -> bool:
+            return has_worker(await page(), worker_id)
 
-    return Probes(controller=controller, workers=enough_workers)
+        return probe
+
+    return Probes(controller=controller, worker=worker)

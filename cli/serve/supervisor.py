@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from cli.serve.events import (
@@ -21,8 +22,8 @@ from cli.serve.events import (
 )
 from cli.serve.process import ChildProcess, Command
 
-#: Asked until true; one call may take at most `PROBE_TIMEOUT_S` and must not raise for "not yet".
-Probe = Callable[[], Awaitable[bool]]
+#: Asked, with the process id, until true; one call may take at most `PROBE_TIMEOUT_S` and must not raise for "not yet".
+Probe = Callable[[int], Awaitable[bool]]
 
 PROBE_TIMEOUT_S = 3.0
 _LAST_LINES = 15
@@ -44,6 +45,8 @@ class Part:
     start_budget_s: float = 60.0
     #: Alive so long after SIGTERM: killed.
     drain_budget_s: float = 10.0
+    #: Neighbours of one name here stop together: what any of them waits for, another one may still do.
+    stops_with: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +159,7 @@ class Supervisor:
     async def _until_ready(self, kept: _Kept, exited: asyncio.Task[int], started_at: float) -> float | None:
         """Return when the part became ready; None when its process ended first, if need be by our hand."""
         part, loop = kept.part, asyncio.get_running_loop()
-        while loop.time() - started_at < part.settle_s or not await _answers(part.probe):
+        while loop.time() - started_at < part.settle_s or not await _answers(part.probe, kept.child):
             if self._stop_asked.is_set():
                 return None
             if loop.time() - started_at > part.start_budget_s and kept.child is not None:
@@ -176,9 +179,10 @@ class Supervisor:
     async def _stop_all(self) -> None:
         kill_asked = asyncio.create_task(self._kill_asked.wait())
         try:
-            for kept in reversed(self._kept):
-                if kept.child is not None and not self._kill_asked.is_set():
-                    await self._stop_one(kept.part, kept.child, kill_asked)
+            for _, group in groupby(reversed(self._kept), key=lambda kept: kept.part.stops_with or kept.part.name):
+                living = [(kept.part, kept.child) for kept in group if kept.child is not None]
+                if not self._kill_asked.is_set():
+                    await asyncio.gather(*(self._stop_one(part, child, kill_asked) for part, child in living))
         finally:
             kill_asked.cancel()
 
@@ -220,11 +224,11 @@ class _Kept:
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
 
 
-async def _answers(probe: Probe | None) -> bool:
-    if probe is None:
+async def _answers(probe: Probe | None, child: ChildProcess | None) -> bool:
+    if probe is None or child is None:
         return True
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            return await probe()
+            return await probe(child.pid)
     except TimeoutError:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,14 @@ from cli.serve.supervisor import Part, Probe
 
 #: What the workers get to finish their invocations after SIGTERM.
 WORKER_DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPlace:
+    """One worker: its name, and the directory that is its alone. Both stay the same through restarts."""
+
+    worker_id: str
+    state_dir: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +32,7 @@ class Plan:
     listen: str
     listen_fd: int
     redis_url: str
-    worker_ids: tuple[str, ...]
+    workers: tuple[WorkerPlace, ...]
     controllers: int
     blob_url: str | None = None
     inherited: Mapping[str, str] = field(default_factory=dict)
@@ -32,10 +40,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """How one sees that a controller, and that all workers, are ready."""
+    """How one sees that a controller, and that a worker, is ready."""
 
     controller: Probe
-    workers: Probe
+    worker: Callable[[str], Probe]
 
 
 def platform_parts(plan: Plan, redis: Part | None, probes: Probes) -> tuple[Part, ...]:
@@ -54,15 +62,24 @@ def platform_parts(plan: Plan, redis: Part | None, probes: Probes) -> tuple[Part
     )
     workers = tuple(
         Part(
-            name=_numbered("worker", index, len(plan.worker_ids)),
-            command=_python(plan, "worker", {**common, "LAMBDOCK_WORKER_ID": worker_id}),
-            probe=probes.workers,
+            name=_numbered("worker", index, len(plan.workers)),
+            command=_python(
+                plan,
+                "worker",
+                {
+                    **common,
+                    "LAMBDOCK_WORKER_ID": place.worker_id,
+                    "LAMBDOCK_STATE_DIR": str(place.state_dir),
+                },
+            ),
+            probe=probes.worker(place.worker_id),
             stage=1,
             # The first start may build the image of a runtime.
             start_budget_s=600.0,
             drain_budget_s=WORKER_DRAIN_S,
+            stops_with="workers",
         )
-        for index, worker_id in enumerate(plan.worker_ids, 1)
+        for index, place in enumerate(plan.workers, 1)
     )
     controllers = tuple(
         Part(
@@ -76,15 +93,25 @@ def platform_parts(plan: Plan, redis: Part | None, probes: Probes) -> tuple[Part
             probe=probes.controller,
             stage=1,
             drain_budget_s=WORKER_DRAIN_S,
+            stops_with="controllers",
         )
         for index in range(1, plan.controllers + 1)
     )
     return (*((redis,) if redis else ()), background, *workers, *controllers)
 
 
-def worker_ids(count: int, base: str) -> tuple[str, ...]:
-    """Return names for workers: `base` itself for one, `base-1`, `base-2`, … for more; the same at each start."""
-    return (base,) if count == 1 else tuple(f"{base}-{index}" for index in range(1, count + 1))
+def worker_places(count: int, base: str, state_dir: Path) -> tuple[WorkerPlace, ...]:
+    """Return where workers are: the first is `base` in the state directory itself, others are `base-2`, `base-3`, ….
+
+    So the first one keeps its logs and its unpacked code when others join or go. Nothing but blobs is shared: each
+    unpacks code for itself, since what one evicts another might just be mounting.
+    """
+    first = WorkerPlace(worker_id=base, state_dir=state_dir)
+    others = (
+        WorkerPlace(worker_id=f"{base}-{index}", state_dir=state_dir / "workers" / str(index))
+        for index in range(2, count + 1)
+    )
+    return (first, *others)
 
 
 def _environment(plan: Plan) -> dict[str, str]:

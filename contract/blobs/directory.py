@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
-from contract.blobs.digest import checked, digest_of
+from contract.blobs.digest import checked
 from contract.blobs.store import BlobNotFoundError
 
 #: Temporary files older than this belong to a process that died: no upload takes as long.
@@ -28,7 +30,11 @@ class DirectoryBlobStore:
 
     async def put(self, data: bytes) -> str:
         """Store `data`, and return its digest. On disk when it returns."""
-        return await asyncio.to_thread(self._put, data)
+        return await asyncio.to_thread(self._put, io.BytesIO(data))
+
+    async def put_file(self, path: Path) -> str:
+        """Store the contents of a file, a piece at a time, and return their digest. On disk when it returns."""
+        return await asyncio.to_thread(self._put_file, path)
 
     async def get(self, sha256: str) -> bytes:
         """Return the whole blob. Raises BlobNotFoundError."""
@@ -69,16 +75,23 @@ class DirectoryBlobStore:
     def _missing(self, sha256: str) -> BlobNotFoundError:
         return BlobNotFoundError(f"no blob {sha256} in {self._root}")
 
-    def _put(self, data: bytes) -> str:
-        sha256 = digest_of(data)
-        path = self._path(sha256)
+    def _put_file(self, path: Path) -> str:
+        with path.open("rb") as source:
+            return self._put(source)
+
+    def _put(self, source: BinaryIO) -> str:
+        digest = hashlib.sha256()
         self._temporary.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary / uuid.uuid4().hex
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                while chunk := source.read(_COPY_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            sha256 = digest.hexdigest()
+            path = self._path(sha256)
             self._make_parents(path)
             # Also when the blob is there: a new file is young again for the garbage collector, and sound.
             temporary.replace(path)

@@ -24,6 +24,10 @@ class MemoryBlobStore:
         self._blobs[sha256] = (bytes(data), self._clock())
         return sha256
 
+    async def put_file(self, path: Path) -> str:
+        """Store the contents of a file, and return their digest."""
+        return await self.put(await asyncio.to_thread(path.read_bytes))
+
     async def get(self, sha256: str) -> bytes:
         """Return the whole blob. Raises BlobNotFoundError."""
         blob = self._blobs.get(checked(sha256))

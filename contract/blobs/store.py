@@ -24,6 +24,15 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def put_file(self, path: Path) -> str:
+        """Store the contents of the regular file at `path`, and return their digest. As `put`, in bounded memory.
+
+        The file is the caller's before and after: it is neither moved nor linked, so that changing it later changes no
+        blob. One that changes meanwhile is stored as it was read, or not at all. Raises OSError when it can't be read,
+        or has changed where it must be read twice.
+        """
+        ...
+
     async def get(self, sha256: str) -> bytes:
         """Return the whole blob. Raises BlobNotFoundError."""
         ...

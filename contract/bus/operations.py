@@ -24,6 +24,8 @@ TOMBSTONE_MS: Final = 3_600_000
 #: margin. Nothing but the loss of their Runtime API ends its sandboxes before (docs/adr/0002).
 BURY_AFTER_MS: Final = 960_000
 MAX_MOVES: Final = 2
+#: How long a controller's side door is announced for; it announces it again every few seconds.
+DOOR_MS: Final = 10_000
 
 
 class Verdict(StrEnum):
@@ -293,6 +295,22 @@ class Operations:
     async def ask(self, instance: str, kind: str, header: bytes, launch: bytes = b"") -> None:
         """Put a question (`prepare`, `logs`) into a worker's inbox; may arrive twice, after a lost connection."""
         await self.bus.command("XADD", self.bus.keys.inbox(instance), "*", "t", kind, "h", header, "l", launch)
+
+    async def announce(self, address: str, token: str, *, is_open: bool = True, retry_s: float = 8.0) -> str:
+        """Say where a side door is (or, with `is_open` false, no longer is); return the cell's token.
+
+        `token` becomes the cell's when it has none.
+        """
+        answer = await self.bus.script("announce", address, DOOR_MS if is_open else 0, token, retry_s=retry_s)
+        return str(answer.decode())
+
+    async def doors(self, *, retry_s: float = 1.0) -> tuple[list[str], str]:
+        """Return the addresses of the side doors, and the token that opens them ("" while there are none)."""
+        token, addresses = await asyncio.gather(
+            self.bus.command("GET", self.bus.keys.door_token(), retry_s=retry_s),
+            self.bus.command("ZRANGE", self.bus.keys.doors(), 0, -1, retry_s=retry_s),
+        )
+        return [address.decode() for address in addresses], (token or b"").decode()
 
     async def workers(self) -> dict[str, dict[str, str]]:
         """Return what is known of every instance: state, placeable, heartbeat_ms, engine, info."""

@@ -1,4 +1,4 @@
-"""Signed links to deployment packages, as GetFunction hands them out, and the route behind them."""
+"""Signed links to packages of functions and layers, as GetFunction hands them out, and the route behind them."""
 
 from __future__ import annotations
 
@@ -47,15 +47,19 @@ class CodeLinks:
     def check(self, sha256: str, expires: str, signature: str) -> None:
         """Raise AccessDeniedError unless `link` made these and they have not expired."""
         if not expires.isascii() or not expires.isdigit() or len(expires) > 12:
-            raise AccessDeniedError("The link to this package is malformed; call GetFunction for a new one.")
+            raise _refused("is malformed")
         expected = self._sign(sha256, int(expires))
         if not hmac.compare_digest(expected.encode(), signature.encode()):
-            raise AccessDeniedError("The link to this package is not valid; call GetFunction for a new one.")
+            raise _refused("is not valid")
         if int(expires) < datetime.now(UTC).timestamp():
-            raise AccessDeniedError("The link to this package has expired; call GetFunction for a new one.")
+            raise _refused("has expired")
 
     def _sign(self, sha256: str, expires: int) -> str:
         return hmac.new(self._secret, f"{sha256}:{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _refused(why: str) -> AccessDeniedError:
+    return AccessDeniedError(f"The link to this package {why}; call GetFunction or GetLayerVersion for a new one.")
 
 
 def load_secret(path: Path) -> bytes:

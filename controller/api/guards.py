@@ -120,15 +120,21 @@ class AddressGuard:
 
 
 class BodyGuard:
-    """Refuses bodies over the limit: at once when the length is declared, else while they are read."""
+    """Refuses bodies over the limit: at once when the length is declared, else while they are read.
 
-    def __init__(self, app: ASGIApp, *, limit_bytes: int = MAX_BODY_BYTES) -> None:
+    Routes of `unlimited_paths` stream their bodies, and have limits of their own.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limit_bytes: int = MAX_BODY_BYTES, unlimited_paths: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._unlimited_paths = unlimited_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._unlimited_paths:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")

@@ -16,13 +16,15 @@ PROBE_DEADLINE_S = 3.0
 
 #: Returns when the part works, raises when it does not.
 Probe = Callable[[], Awaitable[None]]
-#: Returns what is known of each worker that can serve, by its name.
-Workers = Callable[[], Awaitable[dict[str, Any]]]
+#: Returns what is known of each worker, or controller, that serves, by its name.
+Members = Callable[[], Awaitable[dict[str, Any]]]
 
 _log = logging.getLogger(__name__)
 
 
-def health_router(probes: Mapping[str, Probe], workers: Workers | None = None) -> APIRouter:
+def health_router(
+    probes: Mapping[str, Probe], workers: Members | None = None, controllers: Members | None = None
+) -> APIRouter:
     """Serve `/health` and its alias that tools for emulators look for: 200 when every part works, else 503."""
     router = APIRouter(tags=["health"])
 
@@ -31,8 +33,10 @@ def health_router(probes: Mapping[str, Probe], workers: Workers | None = None) -
         parts = dict(zip(probes, states, strict=True))
         is_well = all(state == "ok" for state in states)
         body: dict[str, Any] = {"status": "ok" if is_well else "unavailable", "parts": parts}
+        if controllers is not None:
+            body["controllers"] = await _members("controllers", controllers)
         if workers is not None:
-            body["workers"] = await _workers(workers)
+            body["workers"] = await _members("workers", workers)
             if is_well and not body["workers"]:
                 # Not 503: the API itself serves, and a worker may wait for just that before it starts.
                 body["status"] = "no workers"
@@ -43,12 +47,12 @@ def health_router(probes: Mapping[str, Probe], workers: Workers | None = None) -
     return router
 
 
-async def _workers(workers: Workers) -> dict[str, Any]:
+async def _members(what: str, ask: Members) -> dict[str, Any]:
     try:
         async with asyncio.timeout(PROBE_DEADLINE_S):
-            return await workers()
+            return await ask()
     except Exception as error:  # noqa: BLE001 - the probes tell what is wrong; health itself must answer
-        _log.warning("workers are not known", extra={"error": str(error)})
+        _log.warning("members of the cell are not known", extra={"members": what, "error": str(error)})
         return {}
 
 

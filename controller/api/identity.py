@@ -8,6 +8,9 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 
+#: Where the side door says in the scope's `state` whose function calls. What a client sends never gets there.
+CALLING_FUNCTION = "calling_function"
+
 _CREDENTIAL = re.compile(r"Credential=([^,\s]+)")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-[0-9]")
@@ -31,9 +34,14 @@ class CallerReader:
     def read(self, request: Request) -> Caller:
         """Return the caller of a SigV4-signed, presigned or unsigned request.
 
-        An access key of exactly 12 digits is the account's id. What can't be read counts as not given.
+        An access key of exactly 12 digits is the account's id. What can't be read counts as not given. A function's
+        account is its own, whatever it signs with.
         """
         scope = self._scope(request)
+        function: Caller | None = request.scope.get("state", {}).get(CALLING_FUNCTION)
+        if function is not None:
+            region = scope[1] if scope is not None and _REGION.fullmatch(scope[1]) else function.region
+            return Caller(account=function.account, region=region)
         if scope is None:
             return Caller(account=self.default_account, region=self.default_region)
         access_key, region = scope

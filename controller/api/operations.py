@@ -12,6 +12,8 @@ from starlette.responses import Response
 from controller.api.wire import WireModel, body_of
 
 _FUNCTION = "/2015-03-31/functions/{FunctionName}"
+_LAYERS = "/2018-10-31/layers"
+_LAYER_VERSIONS = f"{_LAYERS}/{{LayerName}}/versions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,13 @@ OPERATIONS = {
             status=204,
         ),
         Operation(name="GetAccountSettings", method="GET", path="/2016-08-19/account-settings"),
+        Operation(name="PublishLayerVersion", method="POST", path=_LAYER_VERSIONS, status=201),
+        Operation(name="GetLayerVersion", method="GET", path=f"{_LAYER_VERSIONS}/{{VersionNumber}}"),
+        # Paths are matched without their query: the route of ListLayers hands on to this one.
+        Operation(name="GetLayerVersionByArn", method="GET", path=f"{_LAYERS}?find=LayerVersion"),
+        Operation(name="ListLayers", method="GET", path=_LAYERS),
+        Operation(name="ListLayerVersions", method="GET", path=_LAYER_VERSIONS),
+        Operation(name="DeleteLayerVersion", method="DELETE", path=f"{_LAYER_VERSIONS}/{{VersionNumber}}", status=204),
     )
 }
 

@@ -8,32 +8,44 @@ from typing import Final
 
 from contract.blobs.store import BlobStore
 from contract.bus.operations import Operations
+from controller.background.references import BlobReferences
 from controller.resources.functions.preparation import PreparationService
 
 log = logging.getLogger(__name__)
 
 #: Of a blob that nothing refers to: an upload may be on its way into SQL, or an event's payload into its queue.
 BLOB_AGE_S: Final = 86_400.0
-#: Between the two looks for a row: a function's creation takes less.
+#: Between two looks into SQL: from a creation's last look at what it names to its row, it takes less.
 SECOND_LOOK_S: Final = 5.0
 #: With a database that has lost everything, more than so many functions are not believed to have been deleted.
 _FEW: Final = 3
 
 
-async def collect_blobs(blobs: BlobStore, preparation: PreparationService, operations: Operations) -> int:
-    """Remove old blobs that no release and no queued event refers to. Returns how many."""
-    old = [sha256 async for sha256, age_s in blobs.list() if age_s > BLOB_AGE_S]
+async def collect_blobs(
+    blobs: BlobStore, references: BlobReferences, operations: Operations, *, second_look_s: float = SECOND_LOOK_S
+) -> int:
+    """Remove old blobs that nothing names: no release, layer, pushed image or queued event. Returns how many.
+
+    What a function is being made of may be forgotten by everybody else just then, so whatever nobody names must not
+    be named a while later either.
+    """
+    old = {sha256 async for sha256, age_s in blobs.list() if age_s > BLOB_AGE_S}
+    old -= await _needed(references, operations) if old else set()
     if not old:
         return 0
-    # Queued events last: one that ends meanwhile frees its payload a collection later.
-    needed = await preparation.referenced_blobs()
-    needed |= await operations.event_blobs()
+    await asyncio.sleep(second_look_s)
+    old -= await _needed(references, operations)
     removed = 0
     for sha256 in old:
         # What has been put again since it was listed may have a reference that was not there when we looked.
-        if sha256 not in needed and await blobs.delete_if_older(sha256, BLOB_AGE_S):
+        if await blobs.delete_if_older(sha256, BLOB_AGE_S):
             removed += 1
     return removed
+
+
+async def _needed(references: BlobReferences, operations: Operations) -> set[str]:
+    # Queued events last: one that ends meanwhile frees its payload a collection later.
+    return await references.referenced_blobs() | await operations.event_blobs()
 
 
 async def retire_orphans(

@@ -7,7 +7,6 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
-from contract.blobs.open import open_blob_store
 from controller.background.collecting import collect_blobs, retire_orphans
 from controller.process import open_parts
 from controller.settings import ControllerSettings
@@ -46,10 +45,8 @@ def collect() -> None:
     """Retire functions that were deleted without Redis hearing of it, and remove blobs that nothing refers to."""
 
     async def run() -> None:
-        settings = ControllerSettings()
-        async with open_parts(settings) as parts:
+        async with open_parts(ControllerSettings()) as parts:
             await retire_orphans(parts.core.preparation, parts.operations)
-            blobs = open_blob_store(settings.effective_blob_url)
-            await collect_blobs(blobs, parts.core.preparation, parts.operations)
+            await collect_blobs(parts.services.blobs, parts.core.references, parts.operations)
 
     asyncio.run(run())

@@ -153,8 +153,19 @@ RUNTIME_AND_HANDLER_MANDATORY = (
     "Runtime and Handler are mandatory parameters for functions created with deployment packages."
 )
 CODE_MISSING = "Please provide a source for function code."
+ZIP_FILE_ALONE = "Please do not provide other FunctionCode parameters when providing a ZipFile."
+IMAGE_URI_MISSING = "Please provide ImageUri when updating a function with packageType Image."
+IMAGE_URI_FOR_ZIP = "Please don't provide ImageUri when updating a function with packageType Zip."
+ZIP_SETTINGS_FOR_IMAGE = (
+    "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."
+)
+IMAGE_CONFIG_FOR_ZIP = "Please don't provide ImageConfig when the intended function PackageType is Zip."
 TOO_MANY_LAYERS = "Cannot reference more than 5 layers."
 TOO_MANY_TAGS = "Number of tags exceeds resource tag limit."
+NO_SUCH_RESOURCE = "The resource you requested does not exist."
+LAYER_NUMBER_TOO_SMALL = "Layer Version Cannot be less than 1"
+LAYER_CONTENT_MISSING = "Please provide a source for layer content."
+LAYERS_TOO_LARGE = "Layers consume more than the available size of 262144000 bytes"
 
 
 def function_not_found(arn: str) -> ResourceNotFoundError:
@@ -209,3 +220,76 @@ def code_sha_mismatch(given: str, actual: str) -> InvalidParameterValueError:
 def not_supported(parameter: str, supported: str) -> InvalidParameterValueError:
     """Refuse, rather than ignore, a parameter that this release does not serve."""
     return InvalidParameterValueError(f"{parameter} is not supported by this installation; {supported}.")
+
+
+def layer_not_shared(account: str, action: str, arn: str) -> AccessDeniedError:
+    """Refuse what only a policy of the layer could allow to another account."""
+    return AccessDeniedError(
+        f"User: arn:aws:iam::{account}:root is not authorized to perform: lambda:{action} on resource: {arn} because"
+        f" no resource-based policy allows the lambda:{action} action"
+    )
+
+
+def layer_elsewhere(named: str, served: str) -> ResourceNotFoundError:
+    """Refuse the ARN of a layer in another region than the request's."""
+    return ResourceNotFoundError(f"Layers from '{named}' are not reachable in this region ('{served}')")
+
+
+def layers_in_other_region(region: str) -> InvalidParameterValueError:
+    """Refuse a function whose layers are elsewhere."""
+    return InvalidParameterValueError(
+        f"Layers are not in the same region as the function. Layers are expected to be in region {region}."
+    )
+
+
+def layer_version_missing(arn: str) -> InvalidParameterValueError:
+    """Refuse a function that names a layer version which is not there."""
+    return InvalidParameterValueError(f"Layer version {arn} does not exist.")
+
+
+def same_layer_twice(first: str, second: str) -> InvalidParameterValueError:
+    """Refuse a function that names two versions of one layer."""
+    return InvalidParameterValueError(
+        "Two different versions of the same layer are not allowed to be referenced in the same function."
+        f" {first} and {second} are versions of the same layer."
+    )
+
+
+def code_with_layers_too_large(actual_bytes: int) -> InvalidParameterValueError:
+    """Refuse code that leaves its layers no room."""
+    return InvalidParameterValueError(
+        "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is"
+        f" {actual_bytes} bytes."
+    )
+
+
+def s3_refused(code: str, text: str) -> InvalidParameterValueError:
+    """Refuse an object that S3 does not give, in its own words."""
+    return InvalidParameterValueError(
+        f"Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {text}"
+    )
+
+
+def s3_elsewhere(region: str) -> InvalidParameterValueError:
+    """Refuse a bucket of another region."""
+    return s3_refused(
+        "PermanentRedirect", f"The bucket is in this region: {region}. Please use this region to retry the request"
+    )
+
+
+def s3_denied(bucket: str, key: str, text: str) -> AccessDeniedError:
+    """Refuse an object that S3 lets the platform not read."""
+    return AccessDeniedError(
+        "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for"
+        f" {bucket}/{key}. S3 Error Code: AccessDenied. S3 Error Message: {text}"
+    )
+
+
+def image_not_valid(uri: str) -> InvalidParameterValueError:
+    """Refuse what is no image reference."""
+    return InvalidParameterValueError(f"Source image {uri} is not valid. Provide a valid source image.")
+
+
+def image_missing(uri: str) -> InvalidParameterValueError:
+    """Refuse an image that is not there."""
+    return InvalidParameterValueError(f"Source image {uri} does not exist. Provide a valid source image.")

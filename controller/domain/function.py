@@ -6,18 +6,24 @@ create ─▶ Pending ─▶ Active ◀─┐            update ─▶ InProgres
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
-
-import orjson
 
 from contract.launch import LaunchSpec
 from controller.domain import errors
 from controller.domain.arn import LATEST, function_arn
+from controller.domain.release import (
+    FoundImage,
+    Image,
+    ImageConfig,
+    Package,
+    Release,
+    fingerprint,
+    pinned,
+    unpinned,
+)
 from controller.domain.stamp import Stamp
 
 CREATING = "The function is being created."
@@ -46,43 +52,6 @@ class PreparationFailure:
 
     reason_code: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """A deployment package in the blob store."""
-
-    #: Hex digest, as the blob store addresses it.
-    sha256: str
-    size_bytes: int
-    unzipped_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The settings that a version freezes."""
-
-    runtime: str
-    role: str
-    handler: str
-    description: str = ""
-    timeout_s: int = 3
-    memory_mb: int = 128
-    #: None where the caller never named any, which Lambda's answers tell from an empty set.
-    environment: Mapping[str, str] | None = None
-    architecture: str = "x86_64"
-    ephemeral_storage_mb: int = 512
-    log_group: str = ""
-    #: Members kept and returned as written, by wire name, and not enforced (docs list them).
-    stored: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """Settings and code that run together."""
-
-    settings: Settings
-    package: Package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,14 +129,6 @@ def version_number(version: FunctionVersion) -> int:
     return 0 if version.version == LATEST else int(version.version)
 
 
-def fingerprint(release: Release) -> str:
-    """Return a digest of everything that publishing a version would freeze."""
-    settings = release.settings
-    parts = {name: getattr(settings, name) for name in Settings.__slots__}
-    canonical = orjson.dumps([release.package.sha256, parts], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(canonical).hexdigest()
-
-
 def new_function(  # one flat value, named at its only caller
     *,
     uid: str,
@@ -215,9 +176,35 @@ def begin_update(function: Function, release: Release, stamp: Stamp) -> Function
     return replace(function, head=head)
 
 
-def seal(function: Function, stamp: Stamp) -> Function:
-    """Record that the head's preparation succeeded, before anybody else hears of it."""
-    return replace(function, head=replace(function.head, is_sealed=True, revision_id=stamp.revision_id))
+def seal(function: Function, found: FoundImage | None, stamp: Stamp) -> Function:
+    """Record that the head's preparation succeeded, and with which image, before anybody else hears of it.
+
+    A second answer to the same preparation may have found another image under the same tag: it comes too late.
+    Raises ValueError when the image is left unknown.
+    """
+    release = pinned(function.head.release, found)
+    return replace(
+        function, head=replace(function.head, release=release, is_sealed=True, revision_id=stamp.revision_id)
+    )
+
+
+def awaits_pin_of(version: FunctionVersion, head: FunctionVersion) -> bool:
+    """Tell whether a published version is a copy of this head, whose preparation says which image both have."""
+    if version.preparing is None or head.preparing is None or not version.release.needs_pinning:
+        return False
+    return version.origin == fingerprint(unpinned(head.release))
+
+
+def pin_copy(version: FunctionVersion, head: FunctionVersion, stamp: Stamp) -> FunctionVersion:
+    """Give a version that `awaits_pin_of` this head the head's image. It still awaits its own preparation."""
+    image = head.release.code
+    found = FoundImage(uri=image.resolved_uri, size_bytes=image.size_bytes) if isinstance(image, Image) else None
+    return replace(
+        version,
+        release=pinned(version.release, found),
+        origin=fingerprint(head.release),
+        revision_id=stamp.revision_id,
+    )
 
 
 def finish_head(function: Function, failure: PreparationFailure | None, stamp: Stamp) -> Function:
@@ -233,8 +220,12 @@ def finish_head(function: Function, failure: PreparationFailure | None, stamp: S
     return replace(function, head=head, live=head.release, generation=generation)
 
 
-def finish_version(version: FunctionVersion, failure: PreparationFailure | None, stamp: Stamp) -> FunctionVersion:
-    """Return a published version after its preparation."""
+def finish_version(
+    version: FunctionVersion, failure: PreparationFailure | None, stamp: Stamp, found: FoundImage | None = None
+) -> FunctionVersion:
+    """Return a published version after its preparation; raises ValueError when its image is left unknown."""
+    if failure is None:
+        version = replace(version, release=pinned(version.release, found))
     return _finished(version, failure, stamp)
 
 
@@ -275,7 +266,8 @@ def next_launch(function: Function) -> LaunchSpec:
 
 
 def _launch(function: Function, release: Release, version: str, generation: int) -> LaunchSpec:
-    settings = release.settings
+    settings, code = release.settings, release.code
+    config = settings.image_config or ImageConfig()
     key = f"{function.uid}:{version}"
     return LaunchSpec(
         version_key=f"{key}:{generation}" if version == LATEST else key,
@@ -287,13 +279,19 @@ def _launch(function: Function, release: Release, version: str, generation: int)
         version=version,
         runtime=settings.runtime,
         handler=settings.handler,
-        code_sha256=release.package.sha256,
+        code_sha256=code.sha256 if isinstance(code, Package) else "",
         architecture=settings.architecture,
         memory_mb=settings.memory_mb,
         timeout_s=settings.timeout_s,
         ephemeral_storage_mb=settings.ephemeral_storage_mb,
         environment=dict(settings.environment or {}),
         log_group=settings.log_group or f"/aws/lambda/{function.name}",
+        layers=[layer.sha256 for layer in settings.layers],
+        image_uri=(code.resolved_uri or code.uri) if isinstance(code, Image) else "",
+        image_manifest=code.manifest_sha256 if isinstance(code, Image) else "",
+        entry_point=list(config.entry_point),
+        command=list(config.command),
+        working_directory=config.working_directory,
     )
 
 

@@ -78,6 +78,13 @@ class Constraint:
             yield f"Member must have {what} less than or equal to {self.longest}"
 
 
+_S3_CONSTRAINTS: Mapping[str, Constraint] = {
+    "S3Bucket": Constraint(smallest=3, longest=63, pattern=r"[0-9A-Za-z\.\-_]*(?<!\.)"),
+    "S3Key": Constraint(smallest=1, longest=1024),
+    "S3ObjectVersion": Constraint(smallest=1, longest=1024),
+    "S3ObjectStorageMode": Constraint(choices=("COPY", "REFERENCE")),
+}
+
 #: Wire path → constraint; `[]` steps into a list. Maxima are those of ordinary functions, not of managed instances.
 CONSTRAINTS: Mapping[str, Constraint] = {
     "Role": Constraint(longest=10000, pattern=r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+"),
@@ -103,7 +110,15 @@ CONSTRAINTS: Mapping[str, Constraint] = {
     "VpcConfig.SecurityGroupIds[]": Constraint(longest=1024, pattern=r"sg-[0-9a-zA-Z]*"),
     "FileSystemConfigs": Constraint(longest=1),
     "FileSystemConfigs[].LocalMountPath": Constraint(longest=160, pattern=r"/mnt/[a-zA-Z0-9-_.]+"),
-    "Code.S3Bucket": Constraint(smallest=3, longest=63, pattern=r"[0-9A-Za-z\.\-_]*(?<!\.)"),
+    "ImageConfig.EntryPoint": Constraint(longest=1500),
+    "ImageConfig.Command": Constraint(longest=1500),
+    "ImageConfig.WorkingDirectory": Constraint(longest=1000),
+    **{
+        f"{parent}{member}": constraint
+        # Of CreateFunction, and of UpdateFunctionCode.
+        for parent in ("Code.", "")
+        for member, constraint in _S3_CONSTRAINTS.items()
+    },
     "ReservedConcurrentExecutions": Constraint(smallest=0),
     "FunctionVersion": Constraint(choices=("ALL",)),
     "MaxItems": Constraint(smallest=1, longest=10000),

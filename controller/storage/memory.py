@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from controller.domain.concurrency import check_reservation
 from controller.domain.function import Function, FunctionVersion
+from controller.domain.release import Image, Package, Release
 from controller.resources.account.ports import AccountUsage
 from controller.resources.functions.ports import FunctionExistsError, Unprepared
 
@@ -90,8 +91,12 @@ class MemoryStore:
 
     async def referenced_blobs(self) -> set[str]:
         """See FunctionStore."""
-        found = {version.release.package.sha256 for version in self._all_versions()}
-        return found | {one.live.package.sha256 for one in self._functions.values() if one.live is not None}
+        return {sha256 for release in self._all_releases() for sha256 in release.blobs}
+
+    async def referenced_images(self) -> set[str]:
+        """See FunctionStore."""
+        images = (release.code for release in self._all_releases() if isinstance(release.code, Image))
+        return {image.manifest_sha256 for image in images} - {""}
 
     async def get_version(self, function_uid: str, version: str) -> FunctionVersion | None:
         """See VersionStore."""
@@ -138,14 +143,19 @@ class MemoryStore:
         """See UsageStore."""
         functions = list(self._of(account, region))
         versions = [version for one in functions for version in (one.head, *self._versions[one.uid].values())]
+        codes = [version.release.code for version in versions]
         return AccountUsage(
-            code_bytes=sum(version.release.package.size_bytes for version in versions),
+            code_bytes=sum(code.size_bytes for code in codes if isinstance(code, Package)),
             function_count=len(functions),
             reserved_concurrency=sum(one.reserved_concurrency or 0 for one in functions),
         )
 
     def _of(self, account: str, region: str) -> Iterator[Function]:
         return (one for one in self._functions.values() if (one.account, one.region) == (account, region))
+
+    def _all_releases(self) -> Iterator[Release]:
+        yield from (version.release for version in self._all_versions())
+        yield from (one.live for one in self._functions.values() if one.live is not None)
 
     def _all_versions(self) -> Iterator[FunctionVersion]:
         for function in self._functions.values():

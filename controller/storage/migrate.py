@@ -31,10 +31,20 @@ async def migrate(engine: AsyncEngine) -> None:
         ):
             await connection.run_sync(_upgrade)
         return
+    async with asyncio.timeout(LOCK_DEADLINE_S):
+        # Tried again and again rather than awaited: a statement that waits has a deadline, and holds a connection.
+        while not await _upgrade_if_alone(engine):  # noqa: ASYNC110 - the lock is another process's
+            await asyncio.sleep(0.1)
+
+
+async def _upgrade_if_alone(engine: AsyncEngine) -> bool:
     async with engine.begin() as connection:
         # Held until the transaction ends, however it ends.
-        await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        lock = await connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        if not lock.scalar_one():
+            return False
         await connection.run_sync(_upgrade)
+        return True
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -14,11 +14,16 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from contract.side_door import PREFIX
+from controller.transfer.door import SideDoor
 from controller.transfer.exchange import Exchange
 
 #: The largest answer of a function (6 MiB and 100 bytes).
 _ANSWER_LIMIT_BYTES: Final = 6_291_556
+#: Longer than workers keep idle connections.
+_KEEP_ALIVE_S: Final = 30
 
 
 def transfer_app(exchange: Exchange) -> Starlette:
@@ -44,11 +49,21 @@ def transfer_app(exchange: Exchange) -> Starlette:
 
 
 @asynccontextmanager
-async def serve_transfer(exchange: Exchange, host: str, port: int, advertised_host: str) -> AsyncIterator[None]:
-    """Serve the exchange for as long as the context lasts; sets its `base_url`. Raises OSError for a taken port."""
+async def serve_transfer(
+    exchange: Exchange, door: SideDoor, host: str, port: int, advertised_host: str
+) -> AsyncIterator[None]:
+    """Serve exchange and side door while the context lasts; sets the `base_url`. Raises OSError for a taken port."""
     listener = socket.create_server((host, port), backlog=128)
     exchange.base_url = f"http://{advertised_host or host}:{listener.getsockname()[1]}"
-    config = uvicorn.Config(transfer_app(exchange), log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        _parted(door, transfer_app(exchange)),
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="transfer")
     try:
@@ -58,6 +73,16 @@ async def serve_transfer(exchange: Exchange, host: str, port: int, advertised_ho
         server.force_exit = True
         await task
         listener.close()
+
+
+def _parted(door: SideDoor, transfers: ASGIApp) -> ASGIApp:
+    """Return an application that has the side door below its prefix, and transfers everywhere else."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_at_door = scope["type"] == "http" and scope["path"].startswith(f"{PREFIX}/")
+        await (door if is_at_door else transfers)(scope, receive, send)
+
+    return app
 
 
 class _Server(uvicorn.Server):

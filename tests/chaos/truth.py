@@ -124,8 +124,9 @@ class Truth:
         kept = {tuple(instance.rsplit("@", 1)) for instance in live}
         found = [
             f"the files of a dead owner are left: {life}"
+            for state_dir in (self._platform.state_dir, *self._platform.state_dir.glob("workers/*"))
             for root in ("run", "tmp")
-            for life in (self._platform.state_dir / root / self._platform.cell).glob("*/*")
+            for life in (state_dir / root / self._platform.cell).glob("*/*")
             if (life.parent.name, life.name) not in kept
         ]
         for backing in Path("/sys/block").glob("loop*/loop/backing_file"):

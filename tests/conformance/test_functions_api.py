@@ -410,8 +410,7 @@ BAD = [
     ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip uploaded file."),
     ({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}, "InvalidParameterValueException", "ZipFile"),
     ({"Code": {}}, "InvalidParameterValueException", "source"),
-    ({"PackageType": "Image"}, "InvalidParameterValueException", "Zip"),
-    ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}, "InvalidParameterValueException", "Layers"),
+    ({"PackageType": "Image"}, "InvalidParameterValueException", "Please don't provide Handler or Runtime or Layer"),
     ({"Layers": ["x"] * 6}, "InvalidParameterValueException", "Cannot reference more than 5 layers."),
     ({"Timeout": "soon"}, "SerializationException", "Timeout"),
 ]

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,11 @@ class Installation:
 
     def sandboxes(self) -> list[str]:
         return self.docker("container", "ls", "-q", "--filter", f"label=lambdock={self.name}")
+
+    def sandboxes_of(self, function: str) -> dict[str, int]:
+        """Count a function's sandboxes by their worker."""
+        filters = ["--filter", f"label=lambdock={self.name}", "--filter", f"label=lambdock.function={function}"]
+        return dict(Counter(self.docker("container", "ls", *filters, "--format", '{{.Label "lambdock.worker"}}')))
 
     def inspect(self, container: str) -> dict[str, Any]:
         done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,20 +119,24 @@ def test_a_part_that_was_killed_comes_back(service: str, running: Installation) 
     running.create(unique("new"), "def handler(event, context): return 'well'")
 
 
-def test_a_second_worker_joins_and_leaves(running: Installation) -> None:
+def test_a_second_worker_joins_serves_and_leaves(running: Installation) -> None:
     name = unique("scaled")
-    running.create(name, "def handler(event, context): return 'well'")
+    running.create(name, "import time\ndef handler(event, context):\n    time.sleep(event)\n    return 'well'")
 
     running.compose("up", "-d", "--no-build", "--no-recreate", "--scale", "worker=2")
     running.wait_until(lambda: running.is_ready(workers=2), "two workers serve")
 
     ids = {worker.partition("@")[0] for worker in running.health()["workers"]}
     assert len(ids) == 2
-    assert running.invoke(name, {}) == "well"
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: running.invoke(name, 3), range(4))) == ["well"] * 4
+    assert running.sandboxes_of(name) == dict.fromkeys(ids, 2)
 
     running.compose("up", "-d", "--no-build", "--no-recreate", "--scale", "worker=1")
     running.wait_until(running.is_ready, "one worker serves")
-    assert running.invoke(name, {}) == "well"
+    assert running.invoke(name, 0) == "well"
+    (left,) = running.sandboxes_of(name)
+    assert left in ids
 
 
 def test_health_checks_pass(running: Installation) -> None:

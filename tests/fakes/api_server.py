@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import socket
+import tempfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
@@ -17,27 +20,43 @@ from botocore.config import Config
 from fastapi import APIRouter, FastAPI
 
 from contract.blobs.memory import MemoryBlobStore
+from contract.launch import LaunchSpec
 from controller.api.code_links import CodeLinks
 from controller.api.identity import CallerReader
 from controller.app import Services, create_app
 from controller.core import Core, Store, build_core
 from controller.domain.function import PreparationFailure
+from controller.domain.release import FoundImage, is_by_digest
+from controller.images.service import ImageService
+from controller.packages.intake import PackageIntake
+from controller.packages.ports import ObjectSource
 from controller.storage.memory import MemoryStore
+from controller.storage.memory_images import MemoryImageStore
+from controller.storage.memory_layers import MemoryLayerStore
 from tests.fakes.controller_ports import MemoryDirectory, MemoryQueue
 
 Result = TypeVar("Result")
+IMAGE_LIMIT_BYTES = 1 << 20
 
 
 class ApiServer:
     """A running API, with its ports within reach."""
 
-    def __init__(self, store: Store | None = None, *routers: APIRouter) -> None:
+    def __init__(self, store: Store | None = None, *routers: APIRouter, objects: ObjectSource | None = None) -> None:
         self.directory = MemoryDirectory()
         self.queue = MemoryQueue()
         self.blobs = MemoryBlobStore()
         self.core: Core = build_core(
             store=store or MemoryStore(),
+            layer_store=MemoryLayerStore(),
+            images=ImageService(
+                store=MemoryImageStore(),
+                blobs=self.blobs,
+                spool=Path(tempfile.gettempdir()),
+                limit_bytes=IMAGE_LIMIT_BYTES,
+            ),
             blobs=self.blobs,
+            packages=PackageIntake(self.blobs, objects=objects),
             directory=self.directory,
             queue=self.queue,
             account_concurrency=1000,
@@ -108,8 +127,10 @@ class ApiServer:
     async def _prepare(self) -> None:
         while self.queue.jobs:
             job = self.queue.jobs.pop(0)
-            assert await self.core.preparation.preparation_target(*job) is not None
-            await self.core.preparation.finish_preparation(*job, self.failure)
+            launch = await self.core.preparation.preparation_target(*job)
+            assert launch is not None
+            found = found_image(launch) if launch.is_image else None
+            await self.core.preparation.finish_preparation(*job, self.failure, found)
 
     async def _prepare_forever(self) -> None:
         while True:
@@ -124,6 +145,15 @@ class ApiServer:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def found_image(launch: LaunchSpec) -> FoundImage:
+    """What a worker answers about an image: the same digest for the same tag."""
+    if is_by_digest(launch.image_uri):
+        return FoundImage(uri=launch.image_uri, size_bytes=1)
+    name, _, _ = launch.image_uri.rpartition(":")
+    digest = hashlib.sha256(launch.image_uri.encode()).hexdigest()
+    return FoundImage(uri=f"{name}@sha256:{digest}", size_bytes=1)
 
 
 def zip_of(source: str = "def handler(event, context): return event\n") -> bytes:

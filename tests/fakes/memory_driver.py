@@ -38,14 +38,17 @@ class MemoryDriver:
     """Implements `SandboxDriver`.
 
     A released process runs until a test ends it with `exit`, or at once when `on_release` does. The Runtime API's
-    socket is a real one on a loopback port, so that a test can be the runtime.
+    socket is a real one on a loopback port, so that a test can be the runtime; so are further listeners, each on a
+    port of its own rather than at the address asked for.
     """
 
     run_root: Path
     #: Awaited before each start: to delay it, to block it, or (by raising SandboxStartFailedError) to fail it.
     before_start: Callable[[SandboxSpec], Awaitable[None]] | None = None
-    #: Called with each released process: to end it, or to play the runtime.
+    #: Called with each released process: to end it, to play the runtime, or (by raising) to refuse it.
     on_release: Callable[[MemorySandbox], None] | None = None
+    #: Called by each flush of a log: to let come what is late.
+    on_flush: Callable[[MemorySandbox], None] | None = None
     peak_mb: int = 42
     #: By environment id; destroyed ones are gone from here and in `destroyed`.
     live: dict[str, MemorySandbox] = field(default_factory=dict)
@@ -78,6 +81,12 @@ class MemoryDriver:
         known.process = process
         if self.on_release is not None:
             self.on_release(known)
+
+    async def flush_log(self, sandbox: Sandbox) -> None:
+        """What a test writes is in the FIFO at once."""
+        known = self._current(sandbox)
+        if known is not None and self.on_flush is not None:
+            self.on_flush(known)
 
     async def restart(self, sandbox: Sandbox) -> Sandbox:
         known = self._current(sandbox)
@@ -141,12 +150,11 @@ class MemoryDriver:
             sandbox.exited.set_result(ExitStatus(code=code, oom_killed=oom_killed))
 
     def _sandbox(self, spec: SandboxSpec, run_dir: Path) -> Sandbox:
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setblocking(False)
         return Sandbox(
             id=f"memory-{self._count}",
             environment_id=spec.environment_id,
-            runtime_api_listener=listener,
+            runtime_api_listener=_listener(),
+            listeners=tuple(_listener() for _ in spec.listeners),
             run_dir=run_dir,
             exited=asyncio.get_running_loop().create_future(),
         )
@@ -154,3 +162,9 @@ class MemoryDriver:
     def _current(self, sandbox: Sandbox) -> MemorySandbox | None:
         known = self.live.get(sandbox.environment_id)
         return known if known is not None and known.sandbox is sandbox else None
+
+
+def _listener() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return listener

@@ -13,6 +13,7 @@ from contract.launch import LaunchSpec
 from runtimes.catalog import load_catalog
 from tests.fakes.memory_driver import MemoryDriver, MemorySandbox
 from worker.environments.environment import Environment, EnvironmentParts
+from worker.images.inspected import FunctionImage
 
 _RUNTIME = "/2018-06-01/runtime"
 _NEXT = f"GET {_RUNTIME}/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -38,6 +39,22 @@ def launch_spec(**changes: Any) -> LaunchSpec:
         "ephemeral_storage_mb": 512,
     }
     return LaunchSpec(**(values | changes))
+
+
+def function_image(**changes: Any) -> FunctionImage:
+    """A container image as the engine has it; name only what matters to the test."""
+    values: dict[str, Any] = {
+        "image_id": "sha256:0",
+        "uri": "app@sha256:0",
+        "size_bytes": 1,
+        "entry_point": (),
+        "command": (),
+        "environment": {},
+        "working_directory": "",
+        "volumes": (),
+        "user": "",
+    }
+    return FunctionImage(**(values | changes))
 
 
 class LogRecorder:

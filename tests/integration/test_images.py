@@ -15,11 +15,14 @@ from worker.engine import DockerEngine
 from worker.images import engine_images
 from worker.images.bases import base_tag
 from worker.images.errors import RuntimeUnavailableError
-from worker.images.runtime_images import RuntimeImages
+from worker.images.runtime_images import HOST_AUTHORITIES, RuntimeImages
+from worker.sandbox.assignment import assignment
+from worker.sandbox.driver import ProcessSpec
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 RUNTIMES = ["python3.11", "python3.13"]
+NODE = ["nodejs20.x", "nodejs22.x"]
 
 #: The service that a runtime client polls, beside the client: this container has no network to reach one by.
 STUB = """
@@ -121,7 +124,7 @@ class Box:
     def run(self, argv: list[str], env: dict[str, str]) -> tuple[int, str]:
         """Start, release and wait; returns exit status and log."""
         self.container.start()
-        (self.run_dir / "assignment").write_text(json.dumps({"argv": argv, "env": env, "cwd": "/var/task"}))
+        (self.run_dir / "assignment").write_bytes(assignment(ProcessSpec(argv=tuple(argv), env=env)))
         status = self.container.wait(timeout=90)["StatusCode"]
         try:
             return status, os.read(self.log, 1 << 20).decode()
@@ -222,7 +225,7 @@ def test_exception_of_a_handler_has_lambdas_shape(box: Box) -> None:
     assert error["stackTrace"] == ['  File "/var/task/app.py", line 9, in broken\n    raise ValueError("no")\n']
 
 
-@pytest.mark.parametrize("box", RUNTIMES, indirect=True)
+@pytest.mark.parametrize("box", [*RUNTIMES, *NODE], indirect=True)
 def test_gate_shows_the_program_nothing_of_the_container(box: Box) -> None:
     started = time.monotonic()
     status, log = box.run(["/usr/bin/env"], {"A": "1"})
@@ -231,22 +234,49 @@ def test_gate_shows_the_program_nothing_of_the_container(box: Box) -> None:
     print(f"start to exit through the gate {(time.monotonic() - started) * 1000:.0f} ms")
 
 
-@pytest.mark.parametrize("box", RUNTIMES, indirect=True)
+@pytest.mark.parametrize("box", [*RUNTIMES, *NODE], indirect=True)
 def test_malformed_assignment_ends_the_container_with_status_70(box: Box) -> None:
     assert box.run([], {})[0] == 70
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("box", "runtime"), [(name, name) for name in NODE], indirect=["box"])
+def test_node_image_has_lambdas_files_and_the_hosts_authorities(box: Box, runtime: str) -> None:
+    script = """
+const fs = require("fs"), os = require("os");
+const text = (path) => { try { return fs.readFileSync(path, "utf8"); } catch (error) { return error.code; } };
+console.log(JSON.stringify({
+  version: process.version, home: os.homedir(), executable: process.execPath, user: os.userInfo().uid,
+  authorities: text("/var/runtime/extra-ca.pem"), ric: fs.readdirSync("/var/runtime/ric"),
+  links: ["/node_modules", "/var/node_modules"].map((path) => fs.readlinkSync(path)),
+  sdk: fs.readdirSync("/var/runtime/node_modules/@aws-sdk").filter((name) => name.startsWith("client-")).length,
+}));
+"""
+    status, log = box.run(["/var/lang/bin/node", "-e", script], environment(runtime))
+
+    assert status == 0, log
+    seen = json.loads(log)
+    assert seen["version"].startswith(f"v{runtime.removeprefix('nodejs').removesuffix('x')}")
+    assert (seen["user"], seen["home"], seen["executable"]) == (993, "/home/sbx_user1051", "/var/lang/bin/node")
+    assert seen["links"] == ["/var/runtime/node_modules", "/opt/nodejs/node_modules"]
+    assert {"index.mjs", "LICENSE", "NOTICE", "rapid-client.node"} <= set(seen["ric"])
+    assert seen["sdk"] > 50
+    private = sorted(HOST_AUTHORITIES.glob("*.crt"))
+    assert seen["authorities"] == "".join(path.read_text() for path in private)
+
+
+@pytest.mark.parametrize("runtime", [*RUNTIMES, *NODE])
 async def test_image_has_no_pip_and_no_search_path_that_reaches_the_gate(
     engine: DockerEngine, make_images: Any, machine: str, runtime: str
 ) -> None:
     config = engine_images.inspect(engine.client, await make_images().ensure(runtime, machine))["Config"]  # type: ignore[index]
 
-    assert config["Entrypoint"] == ["/var/lang/bin/python3", "-I", "-S", "/var/runtime/gate.py"]
+    assert config["Entrypoint"] == ["/bin/sh", "/var/runtime/gate.sh"]
     assert not config["Cmd"]
     assert config["User"] == "993:990"
     assert config["Labels"]["lambdock.runtime"] == runtime
-    assert not [item for item in config["Env"] if item.startswith(("LD_", "PYTHONPATH", "PYTHONHOME"))]
+    assert not [
+        item for item in config["Env"] if item.startswith(("LD_", "PYTHONPATH", "PYTHONHOME", "NODE_", "ENV=", "IFS="))
+    ]
 
 
 async def test_an_image_that_exists_is_found_without_building(
@@ -267,8 +297,8 @@ async def test_other_architecture_is_refused_with_both_named(make_images: Any, m
 
 
 async def test_runtime_without_a_recipe_names_the_setting(make_images: Any, machine: str) -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r'LAMBDOCK_RUNTIME_IMAGES .*"nodejs20\.x"'):
-        await make_images().ensure("nodejs20.x", machine)
+    with pytest.raises(RuntimeUnavailableError, match=r'LAMBDOCK_RUNTIME_IMAGES .*"ruby3\.4"'):
+        await make_images().ensure("ruby3.4", machine)
 
 
 async def test_named_image_that_was_made_here_is_used_as_it_is(

@@ -1,104 +1,64 @@
-"""The README does what it says: its shell blocks, verbatim, in one shell, against a platform of its own."""
+"""The README does what it says, against a platform of its own."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.examples import remove_image
 from tests.platform_under_test import Platform
+from tests.s3_server import S3Server
+from tests.walkthrough import follow, missing_lines
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENDPOINT = "http://127.0.0.1:4566"
-_MARKED = re.compile(r"<!-- (tested|prints) -->\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_CUT = "--- the next block of the README ---"
+S3_ENDPOINT = "http://127.0.0.1:9000"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Commands that the README shows, and what it says they print."""
-
-    commands: str
-    prints: str
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
 
 
-def blocks_of(readme: str) -> Iterator[Block]:
-    """Each tested block, with the `prints` block that follows it, if any."""
-    marked = _MARKED.findall(readme)
-    for at, (mark, text) in enumerate(marked):
-        if mark == "tested":
-            follower = marked[at + 1] if at + 1 < len(marked) else ("", "")
-            yield Block(commands=text, prints=follower[1] if follower[0] == "prints" else "")
-
-
-def missing_lines(promised: str, printed: str) -> list[str]:
-    """Promised lines that were not printed in this order; `…` stands for anything within a line."""
-    missing, rest = [], iter(printed.splitlines())
-    for line in promised.splitlines():
-        pattern = re.compile(r"\s+".join(".*".join(map(re.escape, word.split("…"))) for word in line.split()))
-        if not any(pattern.search(candidate) for candidate in rest):
-            missing.append(line)
-            rest = iter(())
-    return missing
+@pytest.fixture
+def platform(s3: S3Server, tmp_path: Path) -> Iterator[Platform]:
+    """A platform that knows a store, as the README's reader has configured it at that point."""
+    running = Platform(
+        tmp_path / "platform",
+        LAMBDOCK_S3_ENDPOINT=s3.endpoint,
+        LAMBDOCK_S3_ACCESS_KEY="key",
+        LAMBDOCK_S3_SECRET_KEY="secret",
+    )
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.mark.timeout(300)
-def test_the_readme_can_be_followed_word_by_word(platform: Platform, tmp_path: Path) -> None:
-    blocks = list(blocks_of((ROOT / "README.md").read_text(encoding="utf-8")))
+def test_the_readme_can_be_followed_word_by_word(platform: Platform, s3: S3Server, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    script = f"\necho '{_CUT}'\n".join(block.commands for block in blocks)
-    assert ENDPOINT in script
-
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace(ENDPOINT, platform.endpoint)],
-        cwd=tmp_path,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
-            "LC_ALL": "C.UTF-8",
+    image = f"lambdock-test-{uuid.uuid4().hex[:12]}"
+    try:
+        follow(
+            ROOT / "README.md",
+            {
+                ENDPOINT: platform.endpoint,
+                S3_ENDPOINT: s3.endpoint,
+                "--tag greet-image": f"--tag {image}",
+                "push greet-image": f"push {image}",
+            },
             # The reader's platform is at the default endpoint, which `lambdock` needs no telling.
-            "LAMBDOCK_ENDPOINT": platform.endpoint,
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout
-    for block, printed in zip(blocks, done.stdout.split(_CUT), strict=True):
-        assert not missing_lines(block.prints, printed), f"promised, not printed: of\n{printed}"
-
-
-@pytest.mark.timeout(300)
-def test_the_hello_example_answers_as_its_documents_say(platform: Platform) -> None:
-    text = (ROOT / "examples/README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"`(lambdock [^`]+)`", text)
-    commands = [command for command in commands if not command.startswith("lambdock serve")]
-    assert any("deploy examples/hello" in command for command in commands)
-
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=ROOT,
-            env={"PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "LAMBDOCK_ENDPOINT": platform.endpoint},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
+            {"LAMBDOCK_ENDPOINT": platform.endpoint},
+            tmp_path,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
+    finally:
+        remove_image(image)
 
 
 def test_a_promise_that_is_not_kept_is_noticed() -> None:

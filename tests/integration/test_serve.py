@@ -57,8 +57,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def file_probe(path: Path) -> Callable[[], Awaitable[bool]]:
-    async def probe() -> bool:
+def file_probe(path: Path) -> Callable[[int], Awaitable[bool]]:
+    async def probe(_: int) -> bool:
         return path.exists()
 
     return probe
@@ -149,6 +149,22 @@ async def test_a_part_that_hangs_at_its_start_is_killed_and_started_again(tmp_pa
 
     assert said.of(PartStuck)
     assert said.of(PartDied)[0].status == -signal.SIGKILL  # type: ignore[union-attr]
+
+
+async def test_parts_that_stop_together_drain_at_the_same_time() -> None:
+    said = Recorder()
+    parts = [Part(name="first", command=child(SLEEPER))]
+    parts += [Part(name=n, command=child(STUBBORN), drain_budget_s=0.6, stops_with="workers") for n in "abcde"]
+    supervisor = Supervisor(parts, said)
+    async with running(supervisor) as task:
+        await wait_until(lambda: len([line for _, line in said.lines if line == b"up"]) == 6, "all up")
+        began = time.monotonic()
+        supervisor.stop()
+        await task
+
+    # One after the other would take 3 s.
+    assert time.monotonic() - began < 2.0
+    assert said.of(PartStopped)[-1].part == "first"  # type: ignore[union-attr]
 
 
 async def test_sigterm_lets_a_part_finish_and_its_last_line_is_kept() -> None:
@@ -299,16 +315,20 @@ async def test_a_stale_socket_file_is_no_obstacle(program: RedisProgram, tmp_pat
 
 FAKE_PARTS = {
     "controller/__main__.py": """
-        import asyncio, os, pathlib, socket
+        import asyncio, json, os, pathlib, socket
+        here = pathlib.Path(os.environ["LAMBDOCK_STATE_DIR"])
         async def serve(reader, writer):
             await reader.readuntil(b"\\r\\n\\r\\n")
-            count = len(list(pathlib.Path(os.environ["LAMBDOCK_STATE_DIR"]).glob("worker-*")))
-            body = b'{"workers": %d}' % count
+            workers = {path.name[7:] + "@1": {} for path in [*here.glob("worker-*"), *here.glob("workers/*/worker-*")]}
+            controllers = {path.name: {"host": os.uname().nodename, "pid": int(path.name[11:])}
+                           for path in here.glob("controller-*")}
+            body = json.dumps({"workers": workers, "controllers": controllers}).encode()
             head = b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n"
             writer.write(head % len(body) + body)
             await writer.drain()
             writer.close()
         async def main():
+            (here / f"controller-{os.getpid()}").touch()
             listener = socket.socket(fileno=int(os.environ["LAMBDOCK_LISTEN_FD"]))
             async with await asyncio.start_server(serve, sock=listener) as server:
                 await server.serve_forever()
@@ -318,7 +338,9 @@ FAKE_PARTS = {
     "worker/__main__.py": """
         import os, pathlib, signal, redis
         redis.Redis.from_url(os.environ["LAMBDOCK_REDIS_URL"]).ping()
-        pathlib.Path(os.environ["LAMBDOCK_STATE_DIR"], "worker-" + os.environ["LAMBDOCK_WORKER_ID"]).touch()
+        state_dir = pathlib.Path(os.environ["LAMBDOCK_STATE_DIR"])
+        state_dir.mkdir(parents=True, exist_ok=True)
+        (state_dir / ("worker-" + os.environ["LAMBDOCK_WORKER_ID"])).touch()
         signal.pause()
     """,
 }

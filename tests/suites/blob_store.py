@@ -23,6 +23,18 @@ class BlobStoreSuite:
             assert await store.get(sha256) == data
             assert await store.exists(sha256)
 
+    async def test_a_file_is_stored_as_its_contents_would_be(self, store: BlobStore, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        for data in (b"", b"y" * 3_000_001):
+            path.write_bytes(data)
+            sha256 = await store.put_file(path)
+            path.write_bytes(b"changed later")
+            assert sha256 == hashlib.sha256(data).hexdigest()
+            assert await store.get(sha256) == data
+        assert await store.put(b"y" * 3_000_001) == sha256
+        with pytest.raises(FileNotFoundError):
+            await store.put_file(tmp_path / "none")
+
     async def test_putting_twice_keeps_one(self, store: BlobStore) -> None:
         assert await store.put(b"same") == await store.put(b"same")
         assert len([sha256 async for sha256, _ in store.list()]) == 1

@@ -13,7 +13,8 @@ import pytest
 from controller.core import Store
 from controller.domain import function as domain
 from controller.domain.errors import InvalidParameterValueError
-from controller.domain.function import Function, Package, PreparationFailure, Release, Settings
+from controller.domain.function import Function, PreparationFailure
+from controller.domain.release import Image, ImageConfig, LayerUse, Package, Release, Settings
 from controller.resources.functions.ports import FunctionExistsError
 from tests.fakes.controller_ports import TickingStamps
 
@@ -24,7 +25,7 @@ stamps = TickingStamps()
 def release(sha: str = "a", **settings: Any) -> Release:
     return Release(
         settings=Settings(**{"runtime": "python3.13", "role": ROLE, "handler": "app.handler", **settings}),
-        package=Package(sha256=sha * 64, size_bytes=10, unzipped_bytes=20),
+        code=Package(sha256=sha * 64, size_bytes=10, unzipped_bytes=20),
     )
 
 
@@ -42,6 +43,20 @@ def function(
         name=name,
         release=release(environment={"A": "ä"}, stored={"VpcConfig": {"SubnetIds": ["subnet-1"]}}),
         tags=tags or {},
+        stamp=stamps(),
+    )
+
+
+def of_image(name: str, image: Image) -> Function:
+    config = ImageConfig(entry_point=("/app",), command=("main",), working_directory="/srv")
+    settings = release(runtime="", handler="", image_config=config).settings
+    return domain.new_function(
+        uid=uuid.uuid4().hex,
+        account="000000000000",
+        region="us-east-1",
+        name=name,
+        release=Release(settings=settings, code=image),
+        tags={},
         stamp=stamps(),
     )
 
@@ -197,6 +212,34 @@ class FunctionStoreSuite:
         assert await store.replace(updated, made.head.revision_id)
 
         assert await store.referenced_blobs() == {"a" * 64, "b" * 64}
+        assert await store.referenced_images() == set()
+
+    async def test_layers_and_pushed_images_are_referenced_while_a_release_names_them(self, store: Store) -> None:
+        layer = LayerUse(arn="arn:layer:1", sha256="c" * 64, size_bytes=1, unzipped_bytes=2)
+        made = active(domain.begin_update(active(function()), release(layers=(layer,)), stamps()))
+        await store.create(made)
+        assert await store.referenced_blobs() == {"a" * 64, "c" * 64}
+
+        other = active(
+            of_image("image", Image(uri="p/i@sha256:1", resolved_uri="p/i@sha256:1", manifest_sha256="d" * 64))
+        )
+        await store.create(other)
+        # The head by another image, the live release by this one.
+        updated = domain.begin_update(other, of_image("", Image(uri="host/app:1")).head.release, stamps())
+        assert await store.replace(updated, other.head.revision_id)
+
+        assert await store.referenced_images() == {"d" * 64}
+        assert await store.referenced_blobs() == {"a" * 64, "c" * 64, "d" * 64}
+        await store.delete(other.uid)
+        assert await store.referenced_images() == set()
+
+    async def test_functions_of_images_are_read_back_whole(self, store: Store) -> None:
+        image = Image(uri="host/app:1", resolved_uri=f"host/app@sha256:{'e' * 64}", size_bytes=7)
+        made = active(of_image("one", image))
+        await store.create(made)
+
+        assert await store.get_by_uid(made.uid) == made
+        assert (await store.usage(made.account, made.region)).code_bytes == 0
 
     async def test_reservations_leave_the_minimum_unreserved(self, store: Store) -> None:
         first, second = function("a"), function("b")

@@ -9,6 +9,7 @@ import stat
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,21 @@ class SandboxDriverSuite(ABC):
 
         assert sandbox.environment_id == spec.environment_id
         assert not sandbox.exited.done()
-        assert not sandbox.runtime_api_listener.getblocking()
-        assert sandbox.runtime_api_listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        assert is_listening(sandbox.runtime_api_listener)
+        assert sandbox.listeners == ()
         assert stat.S_ISFIFO((sandbox.run_dir / "log").stat().st_mode)
         await end(driver, sandbox)
+
+    async def test_further_listeners_are_returned_in_order_at_each_start(
+        self, driver: SandboxDriver, new_spec: Callable[[], SandboxSpec]
+    ) -> None:
+        spec = replace(new_spec(), listeners=(("127.0.0.1", 9002), ("127.0.100.1", 9000)))
+        sandbox = await driver.start(spec)
+
+        assert [is_listening(each) for each in sandbox.listeners] == [True, True]
+        again = await restarted(driver, sandbox)
+        assert [is_listening(each) for each in again.listeners] == [True, True]
+        await end(driver, again)
 
     async def test_released_process_tells_its_exit_code(
         self, driver: SandboxDriver, new_spec: Callable[[], SandboxSpec]
@@ -234,11 +246,23 @@ def open_log(sandbox: Sandbox) -> int:
     return os.open(sandbox.run_dir / "log", os.O_RDWR | os.O_NONBLOCK)
 
 
+def is_listening(listener: socket.socket) -> bool:
+    return not listener.getblocking() and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
 async def settled(sandbox: Sandbox) -> ExitStatus:
     async with asyncio.timeout(SETTLED_S):
         return await asyncio.shield(sandbox.exited)
 
 
+async def restarted(driver: SandboxDriver, sandbox: Sandbox) -> Sandbox:
+    """Kill a sandbox and start it again."""
+    sandbox.close_listeners()
+    await driver.kill(sandbox)
+    await settled(sandbox)
+    return await driver.restart(sandbox)
+
+
 async def end(driver: SandboxDriver, sandbox: Sandbox) -> None:
-    sandbox.runtime_api_listener.close()
+    sandbox.close_listeners()
     await driver.destroy(sandbox)

@@ -7,19 +7,21 @@ import contextlib
 import logging
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
-from worker.environments.failures import TIMED_OUT, Failure, body_of, exited, log_lines
+from worker.endpoints.server import FunctionEndpoints, SandboxEndpoints
+from worker.environments.failures import TIMED_OUT, Failure, body_of, exited, log_lines, no_working_directory
+from worker.environments.process import archive_process, image_process, words
+from worker.environments.provisions import Provisions
 from worker.environments.state import Change, State, next_state
 from worker.environments.tracing import new_trace_header
-from worker.environments.variables import process_environment
+from worker.images.inspected import FunctionImage
 from worker.logs.capture import LogCapture
-from worker.logs.lines import Report, ReportStatus, init_report_line, init_start_line, log_stream_name
+from worker.logs.lines import Report, ReportStatus, image_line, init_report_line, init_start_line, log_stream_name
 from worker.logs.store import LogStore
 from worker.logs.tail import TailBuffer
 from worker.runtime_api import fatal_errors
@@ -34,6 +36,7 @@ from worker.sandbox.driver import (
     SandboxGoneError,
     SandboxSpec,
     SandboxStartFailedError,
+    WorkingDirectoryError,
 )
 
 log = logging.getLogger(__name__)
@@ -77,12 +80,17 @@ class EnvironmentParts:
     #: Sandboxes being started at a time; more only queue inside the engine.
     starts: asyncio.Semaphore
     init_limit_s: float = INIT_LIMIT_S
+    #: None: functions reach nothing through the worker.
+    endpoints: FunctionEndpoints | None = None
 
 
 class Environment:
     """Order: `start`, then `invoke` one at a time, then `stop`. Changes of state come from here only."""
 
-    def __init__(self, parts: EnvironmentParts, launch: LaunchSpec, runtime: RuntimeEntry, reservation: str) -> None:
+    def __init__(
+        self, parts: EnvironmentParts, launch: LaunchSpec, runtime: RuntimeEntry | None, reservation: str
+    ) -> None:
+        """`runtime` is None for container images."""
         self.id = uuid.uuid4().hex
         self.launch = launch
         #: Under which the worker's memory for it is reserved in Redis.
@@ -91,8 +99,13 @@ class Environment:
         self.idle_since = 0.0
         self._parts = parts
         self._runtime = runtime
+        self._image: FunctionImage | None = None
+        self._process: ProcessSpec | None = None
+        #: When the process of this life was let go: from then on its time counts.
+        self._released_at = 0.0
         self._sandbox: Sandbox | None = None
         self._api: RuntimeApiServer | None = None
+        self._endpoints: SandboxEndpoints | None = None
         self._capture: LogCapture | None = None
         #: Outlives a restart: an invocation may see one.
         self._tail = TailBuffer()
@@ -105,19 +118,14 @@ class Environment:
         self._has_unread_init = False
         self._stream = log_stream_name(datetime.now(UTC).date(), launch.version, self.id)
 
-    async def start(self, image: str, code_dir: Path) -> None:
+    async def start(self, provisions: Provisions) -> None:
         """Start the sandbox and initialise the runtime. Raises SandboxStartFailedError, having left nothing.
 
         A runtime that fails to initialise is no failure of the start: the first invocation reports it.
         """
-        spec = SandboxSpec(
-            environment_id=self.id,
-            image=image,
-            memory_mb=self.launch.memory_mb,
-            ephemeral_storage_mb=self.launch.ephemeral_storage_mb,
-            code_dir=code_dir,
-            labels={"lambdock.function": self.launch.function_name, "lambdock.version": self.launch.version},
-        )
+        spec = self._spec(provisions)
+        self._image = provisions.function_image
+        self._process = self._with_endpoints(self._process_of())
         try:
             # Only what the engine does is bounded: one function's slow initialisation is no other's affair.
             async with self._parts.starts:
@@ -128,10 +136,15 @@ class Environment:
         except OSError as error:
             # Its log or Runtime API could not be attached (no descriptors, no disk). Whoever started it stops it.
             raise SandboxStartFailedError(f"environment {self.id} could not be attached: {error}") from error
-        began = time.monotonic()
-        self._capture_line(self._init_start(image))
-        failure = await self._initialise(self._parts.init_limit_s)
-        self._init_ms = (time.monotonic() - began) * 1000
+        if self._runtime is not None:
+            self._capture_line(self._init_start(self._runtime, provisions.image))
+        try:
+            failure = await self._initialise(self._parts.init_limit_s)
+        except SandboxStartFailedError:
+            self._change(Change.FAILED)
+            raise
+        self._init_ms = (time.monotonic() - self._released_at) * 1000
+        await self._parts.driver.flush_log(self._living)
         if failure is None:
             self._change(Change.READY)
             self._begin_watch()
@@ -169,7 +182,9 @@ class Environment:
             await self._revive()
             began = time.monotonic()
             answer = await self._run(invocation, is_gated=True)
-        duration_ms = (time.monotonic() - began) * 1000
+        # What a container takes to be made is no time of the function's.
+        duration_ms = (time.monotonic() - max(began, self._released_at)) * 1000
+        await self._parts.driver.flush_log(self._living)
         failed = answer if isinstance(answer, Failure) else None
         report = self._report(invocation.request_id, duration_ms, failed)
         if failed is not None:
@@ -226,10 +241,13 @@ class Environment:
             # The Init phase of this environment has failed just now: that is this invocation's answer.
             failure, self._init_failure = self._init_failure, None
             return failure
-        deadline = time.monotonic() + timeout_s
-        deadline_at_ms = int((time.time() + timeout_s) * 1000)
-        if is_gated and (failed := await self._initialise_within(timeout_s)):
-            return failed
+        began = time.monotonic()
+        if is_gated:
+            if failed := await self._initialise_within(timeout_s):
+                return failed
+            began = self._released_at
+        deadline = began + timeout_s
+        deadline_at_ms = int((time.time() - time.monotonic() + deadline) * 1000)
         assert self._api is not None
         assert self._sandbox is not None
         event = RuntimeEvent(
@@ -259,19 +277,22 @@ class Environment:
         return TIMED_OUT
 
     async def _initialise(self, limit_s: float) -> Failure | None:
-        """Open the gate, and wait until the runtime asks for its first event."""
+        """Open the gate, and wait until the runtime asks for its first event.
+
+        Raises SandboxStartFailedError, of a container image whose container could not be started.
+        """
         assert self._api is not None
         assert self._sandbox is not None
-        process = ProcessSpec(
-            argv=self._runtime.bootstrap_argv, env=process_environment(self.launch, self._runtime, self._stream)
-        )
+        assert self._process is not None
         ready, init_error = self._api.ready, self._api.init_error
         try:
-            await self._parts.driver.release(self._sandbox, process)
+            await self._release(self._process)
             await self._first_of(limit_s, ready, init_error)
         except SandboxGoneError:
             # Its end is known in a moment.
             await self._first_of(_EXIT_GRACE_S)
+        except WorkingDirectoryError as error:
+            return self._with_image_line(no_working_directory(error))
         if ready.done() and not ready.cancelled():
             self._parts.driver.limit_cpu(self._sandbox)
             return None
@@ -279,16 +300,25 @@ class Environment:
             reported = init_error.result()
             return Failure(body=reported.body, error_type=reported.error_type or FatalErrorType.RUNTIME_UNKNOWN)
         if self._sandbox.exited.done():
-            return exited(self._sandbox.exited.result())
+            return self._with_image_line(exited(self._sandbox.exited.result()))
         return TIMED_OUT
+
+    async def _release(self, process: ProcessSpec) -> None:
+        # Where no gate waits, a container is started now.
+        turn = self._parts.starts if self._image is not None else contextlib.nullcontext()
+        try:
+            async with turn:
+                await self._parts.driver.release(self._living, process)
+        finally:
+            self._released_at = time.monotonic()
 
     async def _initialise_within(self, limit_s: float) -> Failure | None:
         """Initialise as a part of an invocation."""
-        began = time.monotonic()
         failure = await self._initialise(limit_s)
         if failure is not None:
+            await self._parts.driver.flush_log(self._living)
             status = ReportStatus.TIMEOUT if failure.is_timeout else ReportStatus.ERROR
-            duration_ms = (time.monotonic() - began) * 1000
+            duration_ms = (time.monotonic() - self._released_at) * 1000
             error_type = "" if failure.is_timeout else failure.error_type
             self._capture_line(init_report_line(duration_ms, status, error_type, phase="invoke"))
         return failure
@@ -299,10 +329,44 @@ class Environment:
         waited = [*futures, self._sandbox.exited]
         await asyncio.wait(waited, timeout=max(limit_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
 
-    def _init_start(self, image: str) -> str:
-        number = self._runtime.name.removeprefix(self._runtime.family)
+    @property
+    def _living(self) -> Sandbox:
+        assert self._sandbox is not None
+        return self._sandbox
+
+    def _spec(self, provisions: Provisions) -> SandboxSpec:
+        endpoints, image = self._parts.endpoints, provisions.function_image
+        return SandboxSpec(
+            environment_id=self.id,
+            image=provisions.image,
+            holder_image=provisions.holder_image,
+            memory_mb=self.launch.memory_mb,
+            ephemeral_storage_mb=self.launch.ephemeral_storage_mb,
+            code_dir=provisions.code_dir,
+            layers_dir=provisions.layers_dir,
+            listeners=endpoints.listeners if endpoints else (),
+            names=endpoints.names if endpoints else {},
+            volumes=image.volumes if image else (),
+            labels={"lambdock.function": self.launch.function_name, "lambdock.version": self.launch.version},
+        )
+
+    def _process_of(self) -> ProcessSpec:
+        if self._image is not None:
+            return image_process(self.launch, self._image, self._stream)
+        assert self._runtime is not None
+        return archive_process(self.launch, self._runtime, self._stream)
+
+    def _with_image_line(self, failure: Failure) -> Failure:
+        """Log what could not be launched, when that is the failure."""
+        if failure.reason and self._image is not None and self._process is not None:
+            entry_point, command = words(self.launch, self._image)
+            self._capture_line(image_line(failure.reason, entry_point, command, self._process.cwd))
+        return failure
+
+    def _init_start(self, runtime: RuntimeEntry, image: str) -> str:
+        number = runtime.name.removeprefix(runtime.family)
         arn = f"arn:aws:lambda:{self.launch.region}::runtime:{image.rpartition(':')[2]}"
-        return init_start_line(f"{self._runtime.family}:{number}.v1", arn)
+        return init_start_line(f"{runtime.family}:{number}.v1", arn)
 
     def _report(self, request_id: str, duration_ms: float, failed: Failure | None) -> Report:
         assert self._sandbox is not None
@@ -375,13 +439,24 @@ class Environment:
         )
         # First, as it owns the socket, whatever fails now.
         self._api = RuntimeApiServer(sandbox.runtime_api_listener)
+        if self._parts.endpoints is not None:
+            self._endpoints = self._parts.endpoints.serve(sandbox.listeners, self.launch)
         self._capture.open()
         await self._api.start()
+
+    def _with_endpoints(self, process: ProcessSpec) -> ProcessSpec:
+        """Tell a process where its services are, unless function or image do."""
+        if self._parts.endpoints is None:
+            return process
+        return replace(process, env={**self._parts.endpoints.variables_for(process.env), **process.env})
 
     async def _detach(self) -> None:
         if self._api is not None:
             await self._api.close()
             self._api = None
+        if self._endpoints is not None:
+            self._endpoints.close()
+            self._endpoints = None
         if self._capture is not None:
             self._capture.close()
             self._capture = None

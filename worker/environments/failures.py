@@ -9,7 +9,7 @@ from typing import Final
 from worker.logs.lines import exit_lines, time_out_line
 from worker.runtime_api import fatal_errors
 from worker.runtime_api.fatal_errors import FatalErrorType
-from worker.sandbox.driver import ExitStatus
+from worker.sandbox.driver import ExitStatus, WorkingDirectoryError
 
 _KILLED: Final = 137
 
@@ -21,6 +21,8 @@ class Failure:
     error_type: str
     #: What the runtime reported; None where the platform says it, in words that name the invocation.
     body: bytes | None = None
+    #: Why there was nothing that could run, when that is the failure.
+    reason: str = ""
     #: How the runtime ended, when that is the failure.
     exit: ExitStatus | None = None
     is_timeout: bool = False
@@ -33,15 +35,24 @@ TIMED_OUT: Final = Failure(error_type=FatalErrorType.SANDBOX_TIMED_OUT, is_timeo
 
 def exited(status: ExitStatus) -> Failure:
     """Return the failure of a runtime that ended."""
+    if status.not_executed:
+        return Failure(error_type=FatalErrorType.RUNTIME_INVALID_ENTRYPOINT, reason=status.not_executed)
     is_oom = status.oom_killed
     error_type = FatalErrorType.RUNTIME_OUT_OF_MEMORY if is_oom else FatalErrorType.RUNTIME_EXIT
     return Failure(error_type=error_type, exit=status)
+
+
+def no_working_directory(error: WorkingDirectoryError) -> Failure:
+    """Return the failure of a container image whose process would have nowhere to begin."""
+    return Failure(error_type=FatalErrorType.RUNTIME_INVALID_WORKING_DIR, reason=str(error))
 
 
 def body_of(failure: Failure, request_id: str, timeout_s: int) -> bytes:
     """Return what the caller gets."""
     if failure.body is not None:
         return failure.body
+    if failure.reason:
+        return fatal_errors.launch_error(failure.error_type, request_id, failure.reason)
     if failure.exit is None:
         return fatal_errors.timeout_error(request_id, timeout_s)
     if failure.exit.oom_killed:
@@ -56,6 +67,8 @@ def log_lines(failure: Failure, request_id: str, timeout_s: int, at: datetime) -
     """
     if failure.is_timeout:
         return time_out_line(request_id, at, timeout_s)
+    if failure.reason:
+        return exit_lines(request_id, failure.reason, failure.error_type)
     if failure.exit is None:
         return ""
     reason = fatal_errors.exit_reason(_KILLED if failure.exit.oom_killed else failure.exit.code)

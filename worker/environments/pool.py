@@ -13,14 +13,15 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Protocol
 
 from contract.bus.connection import RedisReplyError, RedisUnavailableError
 from contract.bus.operations import Operations
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
+from worker.code.layers import keys_in_use
 from worker.environments.environment import Environment, EnvironmentParts
+from worker.environments.provisions import Provisions
 from worker.environments.state import State
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,10 @@ _DELETED: Final = -1
 
 
 class Launcher(Protocol):
-    """Makes ready what a launch needs. Both raise exceptions whose text says what can't be had, and why."""
+    """Makes ready what a launch needs."""
 
-    async def image(self, launch: LaunchSpec) -> str:
-        """Return the image for the runtime."""
-        ...
-
-    async def code(self, launch: LaunchSpec) -> Path:
-        """Return the directory of the unpacked code."""
+    async def provide(self, launch: LaunchSpec) -> Provisions:
+        """Return images and trees, once they are here. Raises exceptions that say what can't be had, and why."""
         ...
 
 
@@ -225,8 +222,9 @@ class EnvironmentPool:
         return dict(self._reservations)
 
     def code_in_use(self) -> set[str]:
-        """Digests of the packages that environments have mounted."""
-        return {environment.launch.code_sha256 for environment in self._environments.values()}
+        """Keys of the trees, of packages and layers, that environments have mounted."""
+        launches = [environment.launch for environment in self._environments.values()]
+        return {key for launch in launches for key in keys_in_use(launch.code_sha256, launch.layers)}
 
     def counts(self) -> dict[str, int]:
         """Environments by state, for `/health`."""
@@ -255,11 +253,11 @@ class EnvironmentPool:
 
     async def _start(self, version: _Version, reservation: str) -> Environment:
         launch = version.launch
-        environment = Environment(self._parts, launch, self._catalog[launch.runtime], reservation)
+        runtime = None if launch.is_image else self._catalog[launch.runtime]
+        environment = Environment(self._parts, launch, runtime, reservation)
         self._environments[environment.id] = environment
         try:
-            image, code_dir = await asyncio.gather(self._launcher.image(launch), self._launcher.code(launch))
-            await environment.start(image, code_dir)
+            await environment.start(await self._launcher.provide(launch))
         except BaseException:
             # A start that was cut off half-way may have made its sandbox; `clear` finds it here until it is gone.
             await environment.stop()

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 from contract.launch import LaunchSpec
 from runtimes.catalog import RuntimeEntry
+from worker.images.inspected import FunctionImage
 
 RUNTIME_API_ADDRESS = "127.0.0.1:9001"
 
 
 def process_environment(launch: LaunchSpec, runtime: RuntimeEntry, log_stream: str) -> dict[str, str]:
-    """Return the complete environment: runtime defaults < the function's own < what Lambda reserves.
+    """Return the complete environment: runtime defaults < the function's own < what Lambda reserves."""
+    return {
+        **runtime.default_env,
+        **launch.environment,
+        **reserved_variables(launch, log_stream),
+        "_HANDLER": launch.handler,
+        "AWS_EXECUTION_ENV": runtime.execution_env,
+    }
+
+
+def image_environment(launch: LaunchSpec, image: FunctionImage, log_stream: str) -> dict[str, str]:
+    """Return the complete environment of a container image: its own < the function's own < what Lambda reserves.
+
+    The handler is the first word of the command: clients read it there or in `_HANDLER`. `AWS_EXECUTION_ENV` is the
+    image's own affair, as on Lambda.
+    """
+    command = launch.command or image.command
+    return {
+        **image.environment,
+        **launch.environment,
+        **reserved_variables(launch, log_stream),
+        "_HANDLER": command[0] if command else "",
+    }
+
+
+def reserved_variables(launch: LaunchSpec, log_stream: str) -> dict[str, str]:
+    """Return what Lambda sets whatever the function says, but for what differs between archives and images.
 
     The reserved names are those of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html).
     The credentials name the function's account, by this ecosystem's habit that a 12-digit access key is one; they
     open nothing by themselves.
     """
     return {
-        **runtime.default_env,
-        **launch.environment,
-        "_HANDLER": launch.handler,
         "AWS_REGION": launch.region,
         "AWS_DEFAULT_REGION": launch.region,
-        "AWS_EXECUTION_ENV": runtime.execution_env,
         "AWS_LAMBDA_FUNCTION_NAME": launch.function_name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(launch.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": launch.version,

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,14 @@ class BuildContext:
         return buffer.getvalue()
 
 
-def gather(folder: Path, authorities: Path, arguments: Mapping[str, str]) -> BuildContext:
-    """Read a runtime's folder and the host's private authorities (`*.crt`; that directory may be missing)."""
+def gather(folders: Sequence[Path], authorities: Path, arguments: Mapping[str, str]) -> BuildContext:
+    """Read a runtime's folders into one, and the host's private authorities (`*.crt`; that directory may be missing).
+
+    No two folders may have a file of the same path.
+    """
     files = [
         _read(path, path.relative_to(folder).as_posix())
+        for folder in folders
         for path in folder.rglob("*")
         if path.is_file() and not _LEFT_OUT & set(path.relative_to(folder).parts)
     ]

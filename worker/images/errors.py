@@ -15,3 +15,12 @@ class BuildFailedError(Exception):
 
 class BaseUnavailableError(Exception):
     """A base image can't be had now; `str()` says why."""
+
+
+class ImageUnavailableError(Exception):
+    """A function's own image can't be had or used: AWS's StateReasonCode, and a reason for its user."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason

@@ -1,13 +1,14 @@
 """Answers which image a runtime's functions run in, making it when there is none."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtimes.catalog import RegistryBase, RuntimeEntry, SuiteBase
+from runtimes.catalog import SHARED, RegistryBase, RuntimeEntry, SuiteBase
 from worker.engine import DockerEngine
 from worker.images import engine_images
 from worker.images.bases import Bases, Progress, base_tag
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 REPOSITORY = "lambdock/"
 #: Marks images whose entry point is the gate, by the version of its protocol.
-GATE_LABEL, GATE_VERSION = "lambdock.gate", "1"
+GATE_LABEL, GATE_VERSION = "lambdock.gate", "2"
 RUNTIME_LABEL = "lambdock.runtime"
 BASE_LABEL = "lambdock.base"
 HOST_AUTHORITIES = Path("/usr/local/share/ca-certificates")
@@ -185,33 +186,39 @@ class RuntimeImages:
             return None
         bases = (RegistryBase(self._mapping[runtime]),) if runtime in self._mapping else entry.bases
         arguments = {"runtime": runtime, "gate": GATE_VERSION, "bases": repr(bases)}
-        context = gather(folder, self._authorities, arguments)
+        context = gather((folder, SHARED), self._authorities, arguments)
         return f"{REPOSITORY}{runtime}:{context.digest()}", context, bases
 
     async def _build(
         self, runtime: str, tag: str, context: BuildContext, bases: tuple[RegistryBase | SuiteBase, ...]
     ) -> None:
-        started = self._clock()
         try:
             base = await self._bases.first_available(bases, self._progress)
         except BaseUnavailableError as error:
             raise RuntimeUnavailableError(
                 f"Runtime {runtime} has no image here, and none can be built: {error}. {_supply(runtime)}"
             ) from error
-        self._progress(f"building {tag} on {base}")
-        arguments, labels = {"BASE": base, "RUNTIME": runtime}, {BASE_LABEL: base}
+        arguments = {"BASE": base, "RUNTIME": runtime}
+        # One after another where steps are the same: the later build then finds them done.
+        steps = f"{self._catalog[runtime].family}-{hashlib.sha256(base.encode()).hexdigest()[:16]}"
+        async with file_lock(self._locks / f"steps-{steps}.lock"):
+            started = self._clock()
+            self._progress(f"building {tag} on {base}")
+            await self._run_build(tag, base, context, arguments)
+        self._progress(f"built {tag} in {self._clock() - started:.0f} s")
+
+    async def _run_build(self, tag: str, base: str, context: BuildContext, arguments: Mapping[str, str]) -> None:
+        build = engine_images.build, self._engine.client, context.tar(), tag, arguments, {BASE_LABEL: base}
         try:
             async with asyncio.timeout(_BUILD_DEADLINE_S):
-                await interruptible(
-                    self._engine, engine_images.build, self._engine.client, context.tar(), tag, arguments, labels
-                )
+                await interruptible(self._engine, *build)
         except TimeoutError as error:
             raise RuntimeUnavailableError(f"Building {tag} took longer than {_BUILD_DEADLINE_S:g} s.") from error
         except BuildFailedError as error:
             raise RuntimeUnavailableError(
-                f"The image of runtime {runtime} could not be built on {base}. The end of the output:\n{error}"
+                f"The image of runtime {arguments['RUNTIME']} could not be built on {base}. "
+                f"The end of the output:\n{error}"
             ) from error
-        self._progress(f"built {tag} in {self._clock() - started:.0f} s")
 
 
 def _supply(runtime: str) -> str:

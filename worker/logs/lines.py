@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -57,6 +58,14 @@ def time_out_line(request_id: str, at: datetime, timeout_s: float) -> str:
 def exit_lines(request_id: str, reason: str, error_type: str) -> str:
     """Return the lines that say how a runtime ended in the middle of an invocation."""
     return f"RequestId: {request_id} Error: {reason}\n{error_type}\n"
+
+
+def image_line(reason: str, entry_point: Sequence[str], command: Sequence[str], working_directory: str) -> str:
+    """Return the line that says why a container image could not be launched, and what was to be."""
+    return (
+        f"IMAGE\tLaunch error: {reason}\tEntrypoint: [{' '.join(entry_point)}]\tCmd: [{' '.join(command)}]\t"
+        f"WorkingDir: [{working_directory}]\n"
+    )
 
 
 def end_line(request_id: str) -> str:

@@ -67,6 +67,11 @@ def exit_error(request_id: str, code: int) -> bytes:
     return error_body(FatalErrorType.RUNTIME_EXIT, message)
 
 
+def launch_error(error_type: str, request_id: str, reason: str) -> bytes:
+    """Return the body for a runtime that could not be started; `reason` is its launcher's."""
+    return error_body(error_type, f"RequestId: {request_id} Error: {reason}")
+
+
 def out_of_memory_error(request_id: str) -> bytes:
     """Return the body for a runtime that the kernel killed for its memory."""
     message = f"RequestId: {request_id} Error: {exit_reason(128 + 9)}"

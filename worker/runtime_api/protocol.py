@@ -22,6 +22,7 @@ from worker.runtime_api.fatal_errors import MAX_RESPONSE_BYTES, FatalErrorType, 
 from worker.runtime_api.routes import Endpoint, resolve
 from worker.runtime_api.state import IllegalStepError, RuntimeStep
 from worker.runtime_api.types import ReportedError, ResponseTooLarge, RuntimeEvent, RuntimeOutcome, RuntimeResponse
+from worker.time_share import TimeShare
 
 #: A head, or what else arrives without adding to a body. Error reports may come in headers of 32 KB or so.
 MAX_HEAD_BYTES = 262_144
@@ -33,9 +34,6 @@ MAX_DISCARDED_BYTES = 268_435_456
 MAX_HEADERS = 128
 #: Requests that may arrive at once on a connection. Nobody has a reason to send the next before the answer.
 MAX_PIPELINED = 16
-#: Of the worker's time, an environment's requests may take so much in a row, and this share of it for ever.
-TIME_BURST_S = 0.05
-TIME_SHARE = 0.25
 #: From this size on, a payload isn't copied to be sent in one piece with its head.
 _SEPARATE_PAYLOAD_BYTES = 65_536
 
@@ -68,25 +66,11 @@ class Connections:
     buffered_bytes: int = 0
     #: Set while there are none.
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    #: True while nothing is read from any of them, because they have had more than their share of the worker's time.
-    is_held: bool = field(default=False, init=False)
-    _credit_s: float = field(default=TIME_BURST_S, init=False)
-    _credited_at: float = field(default=0.0, init=False)
+    #: What they may take of the worker's time; while it is held, nothing is read from any of them.
+    share: TimeShare = field(init=False)
 
-    def charge(self, spent_s: float) -> None:
-        """Take note of time spent for them; when that was too much, hold all of them until it is made up for."""
-        now = self.loop.time()
-        earned_s = (now - self._credited_at) * TIME_SHARE
-        self._credited_at = now
-        self._credit_s = min(TIME_BURST_S, self._credit_s + earned_s) - spent_s
-        if self._credit_s < 0 and not self.is_held:
-            self.is_held = True
-            self.loop.call_later(-self._credit_s / TIME_SHARE, self._go_on)
-            self._update_all()
-
-    def _go_on(self) -> None:
-        self.is_held = False
-        self._update_all()
+    def __post_init__(self) -> None:
+        self.share = TimeShare(self.loop, self._update_all)
 
     def _update_all(self) -> None:
         for connection in tuple(self.open):
@@ -161,7 +145,7 @@ class RuntimeProtocol(asyncio.Protocol):
             return
         began_s = time.thread_time()
         self._feed(data)
-        self._connections.charge(time.thread_time() - began_s)
+        self._connections.share.charge(time.thread_time() - began_s)
 
     def _feed(self, data: bytes) -> None:
         self._advanced = False
@@ -191,7 +175,7 @@ class RuntimeProtocol(asyncio.Protocol):
         """Read, or leave what arrives where it is. Idempotent."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._is_unread or self._connections.is_held:
+        if self._is_unread or self._connections.share.is_held:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

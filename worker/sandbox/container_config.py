@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from worker.sandbox.driver import SandboxSpec
+from worker.sandbox.driver import ProcessSpec, SandboxSpec
 from worker.sandbox.identity import GROUP_ID, USER_ID, Owner
 
 #: Memory at which a function gets one whole CPU, as Lambda gives it.
@@ -17,6 +18,10 @@ MAX_PROCESSES = 1024
 MAX_OPEN_FILES = 1024
 #: One name for all, which `/etc/hosts` resolves: programs look up their own host name and must not wait for DNS.
 HOST_NAME = "sandbox"
+#: Of a container that only waits.
+HOLDER_MEMORY_MB = 64
+#: Each is copied at a start.
+MAX_VOLUMES = 64
 #: Before anything of the worker's or the engine's, when the machine itself runs out of memory.
 OOM_SCORE = 500
 #: What the kernel shows of the whole machine, or lets anybody configure. The engine's own list, which this replaces,
@@ -58,11 +63,12 @@ class Tmpfs:
 class Places:
     """Where the engine finds what it mounts; all paths as the engine sees them."""
 
-    code_dir: str
     run_dir: str
     hosts_file: str
     resolv_file: str
     tmp: LoopDevice | Tmpfs
+    code_dir: str | None = None
+    layers_dir: str | None = None
 
 
 def cpu_quota_us(memory_mb: int) -> int:
@@ -81,16 +87,72 @@ def container_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swa
     `has_swappiness` is true on cgroup v1, the only version that knows the setting.
     """
     labels = {**spec.labels, **owner.labels(spec.environment_id)}
-    memory_bytes = spec.memory_mb * MIB
-    mounts = [
-        _bind(places.code_dir, "/var/task"),
-        # A FIFO may be written through a read-only mount: only the directory is protected.
-        _bind(places.run_dir, "/run/lambdock"),
-        _bind(places.hosts_file, "/etc/hosts"),
-        _bind(places.resolv_file, "/etc/resolv.conf"),
-    ]
+    # A FIFO may be written through a read-only mount: only the directory is protected.
+    mounts = [_bind(places.run_dir, "/run/lambdock"), *_name_files(places)]
+    if places.code_dir is not None:
+        mounts.append(_bind(places.code_dir, "/var/task"))
+    if places.layers_dir is not None:
+        mounts.append(_bind(places.layers_dir, "/opt"))
+    host = _host_config(spec.memory_mb, mounts, has_swappiness=has_swappiness)
+    _add_tmp(host, places.tmp, labels)
+    host |= _own_network(owner)
+    return {"Image": spec.image, "Hostname": HOST_NAME, "HostConfig": host, **_common(labels)}
+
+
+def holder_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swappiness: bool) -> dict[str, Any]:
+    """Return the "create container" request of the container that holds the network of a foreign image's."""
+    labels = {**spec.labels, **owner.labels(spec.environment_id)}
+    mounts = [_bind(places.run_dir, "/run/lambdock"), *_name_files(places)]
+    host = _host_config(HOLDER_MEMORY_MB, mounts, has_swappiness=has_swappiness) | _own_network(owner)
+    return {"Image": spec.holder_image, "Hostname": HOST_NAME, "HostConfig": host, **_common(labels)}
+
+
+def foreign_config(
+    spec: SandboxSpec, process: ProcessSpec, owner: Owner, places: Places, *, holder_id: str, has_swappiness: bool
+) -> dict[str, Any]:
+    """Return the "create container" request of a foreign image: as isolated as ours, in the holder's network.
+
+    Raises ValueError for an image with too many volumes.
+    """
+    labels = {**spec.labels, **owner.labels(spec.environment_id)}
+    mounts = _name_files(places)
+    host = _host_config(spec.memory_mb, mounts, has_swappiness=has_swappiness)
+    _add_tmp(host, places.tmp, labels)
+    taken = {"/tmp", *(mount["Target"] for mount in mounts)}  # noqa: S108 - of the sandbox
+    volumes = sorted({posixpath.normpath(f"/{path}".replace("//", "/")) for path in spec.volumes} - taken)
+    if len(volumes) > MAX_VOLUMES:
+        raise ValueError(f"the image declares {len(volumes)} volumes; at most {MAX_VOLUMES} are possible")
+    mounts += [_read_only_volume(path, labels) for path in volumes]
+    host["NetworkMode"] = f"container:{holder_id}"
+    # A name without "=" takes away what the engine would set by itself.
+    unset = [] if "HOSTNAME" in process.env else ["HOSTNAME"]
+    return {
+        "Image": spec.image,
+        # All of it here: the engine adds the image's own command only where no entry point is given.
+        "Entrypoint": list(process.argv),
+        "Cmd": [],
+        "Env": [*(f"{name}={value}" for name, value in process.env.items()), *unset],
+        "WorkingDir": process.cwd,
+        "HostConfig": host,
+        **_common(labels),
+    }
+
+
+def _common(labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "User": f"{USER_ID}:{GROUP_ID}",
+        "Labels": labels,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": False,
+        "Healthcheck": {"Test": ["NONE"]},
+    }
+
+
+def _host_config(memory_mb: int, mounts: list[dict[str, Any]], *, has_swappiness: bool) -> dict[str, Any]:
+    memory_bytes = memory_mb * MIB
     host: dict[str, Any] = {
-        "NetworkMode": owner.network,
         "ReadonlyRootfs": True,
         "Privileged": False,
         "CapDrop": ["ALL"],
@@ -108,33 +170,35 @@ def container_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swa
         "OomKillDisable": False,
         "OomScoreAdj": OOM_SCORE,
         "CpuPeriod": CPU_PERIOD_US,
-        "CpuQuota": cpu_quota_us(spec.memory_mb),
+        "CpuQuota": cpu_quota_us(memory_mb),
         "LogConfig": {"Type": "none", "Config": {}},
         # Runtimes expect not to be process 1: signals to themselves work, and orphans are reaped.
         "Init": True,
         "RestartPolicy": {"Name": "no"},
-        "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"},
         "Mounts": mounts,
     }
     if has_swappiness:
         host["MemorySwappiness"] = 0
-    match places.tmp:
+    return host
+
+
+def _own_network(owner: Owner) -> dict[str, Any]:
+    return {
+        "NetworkMode": owner.network,
+        "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"},
+    }
+
+
+def _name_files(places: Places) -> list[dict[str, Any]]:
+    return [_bind(places.hosts_file, "/etc/hosts"), _bind(places.resolv_file, "/etc/resolv.conf")]
+
+
+def _add_tmp(host: dict[str, Any], tmp: LoopDevice | Tmpfs, labels: dict[str, str]) -> None:
+    match tmp:
         case LoopDevice(device=device):
-            mounts.append(_disk(device, labels))
+            host["Mounts"].append(_disk(device, labels))
         case Tmpfs(size_mb=size_mb):
             host["Tmpfs"] = {"/tmp": f"rw,exec,nosuid,nodev,size={size_mb}m,mode=1777"}  # noqa: S108 - of the sandbox
-    return {
-        "Image": spec.image,
-        "Hostname": HOST_NAME,
-        "User": f"{USER_ID}:{GROUP_ID}",
-        "Labels": labels,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "Tty": False,
-        "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": host,
-    }
 
 
 def _bind(source: str, target: str) -> dict[str, Any]:
@@ -158,3 +222,9 @@ def _disk(device: str, labels: dict[str, str]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _read_only_volume(target: str, labels: dict[str, str]) -> dict[str, Any]:
+    # The engine makes a writable volume of every path that an image declares, unless it is told otherwise; this one
+    # is filled from the image, as the writable one would be, and goes with its container.
+    return {"Type": "volume", "Target": target, "ReadOnly": True, "VolumeOptions": {"Labels": labels}}

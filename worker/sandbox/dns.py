@@ -11,7 +11,8 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
+import struct
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ _DATAGRAM_BYTES = 65_535
 #: A length byte from here on is a compression pointer, or reserved.
 _FIRST_POINTER = 64
 _BURST = 16
+_TYPE_A, _TYPE_ANY, _CLASS_IN = 1, 255, 1
+#: How long a sandbox may remember a name that the forwarder itself answers, in seconds.
+_TTL_S = 60
 
 
 def system_resolvers(path: Path = Path("/etc/resolv.conf")) -> list[Resolver]:
@@ -69,6 +73,48 @@ def is_local_name(query: bytes) -> bool:
     return 0 < length < _FIRST_POINTER and len(query) > end and query[end] == 0
 
 
+def asked_name(query: bytes) -> tuple[str, int, int] | None:
+    """Return the name, in lower case without its last dot, the position behind it, and the type that `query` asks for.
+
+    None for what is no single question. Pure.
+    """
+    if query[4:6] != b"\0\1":
+        return None
+    labels, at = [], _HEADER_BYTES
+    while at < len(query) and 0 < query[at] < _FIRST_POINTER:
+        labels.append(query[at + 1 : at + 1 + query[at]])
+        at += 1 + query[at]
+    if at + 5 > len(query) or query[at] != 0:
+        return None
+    name = b".".join(labels).decode("latin-1").lower()
+    return name, at + 5, int.from_bytes(query[at + 1 : at + 3], "big")
+
+
+def own_answer(query: bytes, names: Mapping[str, str]) -> bytes | None:
+    """Return the answer for one of `names` or a name below one of them, None for any other. Pure.
+
+    What is not an address of version 4 is answered by "there is none", so that nobody asks on.
+    """
+    asked = asked_name(query) if names else None
+    if asked is None:
+        return None
+    name, end, kind = asked
+    while name not in names:
+        _, dot, name = name.partition(".")
+        if not dot:
+            return None
+    # Of the query's flags only "recursion desired" is repeated; ours say "answer, with authority, recursion available".
+    head = query[:2] + bytes((0x84 | (query[2] & 0x01), 0x80)) + b"\0\1"
+    if kind not in (_TYPE_A, _TYPE_ANY):
+        return head + b"\0\0\0\0\0\0" + query[_HEADER_BYTES:end]
+    record = struct.pack(">HHHIH4s", 0xC000 | _HEADER_BYTES, _TYPE_A, _CLASS_IN, _TTL_S, 4, _packed(names[name]))
+    return head + b"\0\1\0\0\0\0" + query[_HEADER_BYTES:end] + record
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.IPv4Address(address).packed
+
+
 def _refusal(query: bytes, code: int) -> bytes:
     answer = bytearray(query)
     answer[2] = query[2] | 0x80
@@ -84,11 +130,24 @@ def is_answer(query: bytes, message: bytes) -> bool:
 class DnsForwarder:
     """Answers one sandbox's DNS queries, over UDP and TCP. Owns both sockets."""
 
-    def __init__(self, udp: socket.socket, tcp: socket.socket, resolvers: Sequence[Resolver]) -> None:
-        """Serve the bound sockets (non-blocking) by asking `resolvers`. Call `start` next."""
+    def __init__(
+        self,
+        udp: socket.socket,
+        tcp: socket.socket,
+        resolvers: Sequence[Resolver],
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve the bound sockets (non-blocking) by asking `resolvers`. Call `start` next.
+
+        `names` (host name → IPv4 address) are answered here, with all names below them. Raises ValueError for one
+        whose address is none.
+        """
         self._udp = udp
         self._tcp = tcp
         self._resolvers = list(resolvers)
+        self._names = {name.rstrip(".").lower(): address for name, address in (names or {}).items()}
+        for address in self._names.values():
+            ipaddress.IPv4Address(address)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
 
@@ -168,6 +227,8 @@ class DnsForwarder:
             writer.close()
 
     async def _ask(self, query: bytes, transport: Any) -> bytes:
+        if (own := own_answer(query, self._names)) is not None:
+            return own
         if is_local_name(query):
             return no_such_name(query)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,21 +17,37 @@ class SandboxSpec:
     """What isolation one environment needs; nothing of the function's own settings or secrets."""
 
     environment_id: str
-    #: An engine image whose entry point is the gate (see `SandboxDriver.start`).
+    #: An engine image whose entry point is the gate (see `SandboxDriver.start`); with `holder_image` any image.
     image: str
+    #: Empty for images of ours. Set for a foreign image, which has no gate: an image of ours, whose container waits at
+    #: its gate for ever and holds the network that the foreign one joins when it is released.
+    holder_image: str = ""
     #: Limit of memory, swap included.
     memory_mb: int
     #: Size of the private `/tmp`.
     ephemeral_storage_mb: int
-    #: The unpacked deployment package, mounted read-only at `/var/task`.
-    code_dir: Path
+    #: The unpacked deployment package, mounted read-only at `/var/task`; None: what the image has there.
+    code_dir: Path | None = None
+    #: The merged layers, mounted read-only at `/opt`; None: what the image has there.
+    layers_dir: Path | None = None
+    #: Further TCP addresses to listen at inside the sandbox, in `127.0.0.0/8`: see `Sandbox.listeners`.
+    listeners: tuple[tuple[str, int], ...] = ()
+    #: Host name → IPv4 address: names that the sandbox resolves so, with all names below them, whoever else knows them.
+    names: Mapping[str, str] = field(default_factory=dict)
+    #: Paths that a foreign image declares as volumes: they keep the image's contents and are as read-only as the rest.
+    volumes: tuple[str, ...] = ()
     #: Extra labels for the operator's eyes (function name and so on), beside those that mark ownership.
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gate(self) -> bool:
+        """Whether the image's own first program is the gate; False for foreign images."""
+        return not self.holder_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """What the gate turns into: program, complete environment, working directory."""
+    """What a sandbox runs: program, complete environment, working directory."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -45,6 +62,8 @@ class ExitStatus:
     code: int
     #: True when the kernel killed a process of this sandbox for its memory limit.
     oom_killed: bool = False
+    #: Only of foreign images: why their program could not be executed, in the words of Lambda's; empty: it ran.
+    not_executed: str = ""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -56,10 +75,17 @@ class Sandbox:
     #: Listening at 127.0.0.1:9001 inside the sandbox and nowhere else; non-blocking; owned by the caller after
     #: `start`, who closes it. Whoever connects to it is this sandbox.
     runtime_api_listener: socket.socket
+    #: One for each of `SandboxSpec.listeners`, in that order; as `runtime_api_listener` in all that is said of it.
+    listeners: tuple[socket.socket, ...] = ()
     #: On the worker's side: holds the FIFO `log`, into which the processes of the sandbox write stdout and stderr.
     run_dir: Path
     #: Resolves, once, when the first process has ended, for whatever reason, `kill` and `destroy` included.
     exited: asyncio.Future[ExitStatus]
+
+    def close_listeners(self) -> None:
+        """Close all its sockets, for whoever owns them. Idempotent."""
+        for listener in (self.runtime_api_listener, *self.listeners):
+            listener.close()
 
 
 class SandboxStartFailedError(Exception):
@@ -68,6 +94,10 @@ class SandboxStartFailedError(Exception):
 
 class SandboxGoneError(Exception):
     """The sandbox no longer exists or runs, so it can't do what was asked."""
+
+
+class WorkingDirectoryError(Exception):
+    """A foreign image has no such working directory; `str()` says which, in the words of Lambda's."""
 
 
 class SandboxDriver(Protocol):
@@ -88,7 +118,20 @@ class SandboxDriver(Protocol):
         ...
 
     async def release(self, sandbox: Sandbox, process: ProcessSpec) -> None:
-        """Open the gate, once: the waiting process becomes `process`. Raises SandboxGoneError."""
+        """Open the gate, once: the waiting process becomes `process`. Raises SandboxGoneError.
+
+        Foreign images have no gate; their container is made only now, and takes as long as a start. Raises
+        SandboxStartFailedError when it can't be, and WorkingDirectoryError: nothing of the image runs then, and the
+        sandbox is good for `destroy` only. A program that can't be executed is told by `Sandbox.exited`.
+        """
+        ...
+
+    async def flush_log(self, sandbox: Sandbox) -> None:
+        """Return once all that the sandbox's processes have written so far is in the FIFO `log`.
+
+        At once for sandboxes with a gate, whose processes write there themselves. The FIFO must be read meanwhile.
+        Never raises; waits a few seconds at most, for a sandbox that tampers with its own output.
+        """
         ...
 
     async def restart(self, sandbox: Sandbox) -> Sandbox:

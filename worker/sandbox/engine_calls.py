@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,8 @@ from worker.sandbox.identity import CELL_LABEL
 DEADLINE_S = 90.0
 _NOT_FOUND = 404
 _CONFLICT = 409
+#: Of a container's changes.
+_ADDED = 1
 
 #: Every way in which a call can fail that is the engine's matter.
 ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException, TimeoutError, OSError)
@@ -32,8 +36,10 @@ class EngineCalls:
         self._network_lock = asyncio.Lock()
 
     async def create(self, config: dict[str, Any], name: str) -> str:
-        """Create a container on its (existing or now made) network and return its id."""
+        """Create a container on its (existing or now made) network, or in another container's, and return its id."""
         network = config["HostConfig"]["NetworkMode"]
+        if network.startswith("container:"):
+            return str((await self._call(self._api.create_container_from_config, config, name))["Id"])
         await self._ensure_network(network, config["Labels"][CELL_LABEL])
         try:
             created = await self._call(self._api.create_container_from_config, config, name)
@@ -50,6 +56,29 @@ class EngineCalls:
         """Start a container and return what the engine tells about it."""
         await self._call(self._api.start, container)
         return await self.inspect(container)
+
+    async def attach(self, container: str) -> socket.socket:
+        """Return a connection that carries what a container, not started yet, will write in its next life.
+
+        Pieces come with a header of 8 bytes: number of the stream, 3 zeros, length.
+        """
+        connection: socket.socket = await self._call(self._attach, container)
+        return connection
+
+    def _attach(self, container: str) -> socket.socket:
+        opened = self._api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1})
+        # The SDK's objects around it close nothing by themselves.
+        try:
+            connection = socket.socket(fileno=os.dup(opened.fileno()))
+        finally:
+            opened._response.close()
+        connection.setblocking(False)
+        return connection
+
+    async def added_paths(self, container: str) -> set[str]:
+        """Return what a container has beyond its image."""
+        changes = await self._call(self._api.diff, container)
+        return {change["Path"] for change in changes or () if change["Kind"] == _ADDED}
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """Return what the engine tells about a container."""

@@ -46,7 +46,8 @@ class SandboxFiles:
     def places(self, spec: SandboxSpec, disk: TmpDisk | None) -> Places:
         """Attach the disk and tell where the engine finds everything.
 
-        Raises TmpDiskError, and ValueError for code outside the state directory when the engine's paths are others.
+        Raises TmpDiskError, and ValueError for code or layers outside the state directory when the engine's paths are
+        others.
         """
         folder = self._run_root / self._owner.folder
         hosts, resolv = folder / _HOSTS, folder / _RESOLV
@@ -54,7 +55,8 @@ class SandboxFiles:
             _write_whole(hosts, f"127.0.0.1 localhost {HOST_NAME}\n")
             _write_whole(resolv, dns.RESOLV_CONF)
         return Places(
-            code_dir=self._host_path(spec.code_dir),
+            code_dir=self._host_path(spec.code_dir) if spec.code_dir else None,
+            layers_dir=self._host_path(spec.layers_dir) if spec.layers_dir else None,
             run_dir=self._host_path(self.run_dir(spec.environment_id).path),
             hosts_file=self._host_path(hosts),
             resolv_file=self._host_path(resolv),

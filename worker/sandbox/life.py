@@ -22,7 +22,8 @@ _EXPLAIN_TIMEOUT_S = 30.0
 _KILL_PATIENCE_S = 0.1
 _SHORTEST_POLL_S = 0.001
 _LONGEST_POLL_S = 0.05
-_KILLED = 137
+#: What is told of an end that nobody can explain, or that was ours.
+KILLED = 137
 
 
 @dataclass(slots=True, eq=False)
@@ -111,8 +112,8 @@ class Life:
                     poll_s = min(poll_s * 1.5, _LONGEST_POLL_S)
         if not self.is_killed:
             logger.warning("neither the kernel nor the engine tells how a sandbox ended")
-        self.resolve(_KILLED)
+        self.resolve(KILLED)
 
     def _may_be_oom(self, code: int) -> bool:
         """Without control group files only the engine knows the reason of a SIGKILL that was not ours."""
-        return code == _KILLED and self.cgroup is None and not self.is_killed and self.engine_code is None
+        return code == KILLED and self.cgroup is None and not self.is_killed and self.engine_code is None

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
+from worker.sandbox.assignment import assignment
 from worker.sandbox.driver import ProcessSpec
 from worker.sandbox.identity import GROUP_ID, USER_ID
 
@@ -75,7 +74,7 @@ async def write_assignment(gate: int, process: ProcessSpec) -> None:
 
     Raises GateError when nobody reads any more.
     """
-    left = memoryview(orjson.dumps({"argv": process.argv, "env": process.env, "cwd": process.cwd}))
+    left = memoryview(assignment(process))
     try:
         while left:
             try:

@@ -52,10 +52,11 @@ while not instance do
   at = at + 1
 end
 
--- 3. Memory: the worker with most of it free; else the one where the fewest, oldest idle environments make room.
+-- 3. Memory: the worker with most of it free, and of several on one engine the one with the fewest environments; else
+-- the one where the fewest, oldest idle environments make room.
 if not instance then
   start = 'cold'
-  local most, seen, fallback = -1, false, {}
+  local most, fewest, seen, fallback = -1, 0, false, {}
   for _, candidate in ipairs(redis.call('SMEMBERS', K.workers)) do
     local worker = redis.call('HMGET', K.worker(candidate), 'state', 'heartbeat_ms', 'engine', 'placeable')
     if usable(worker) then
@@ -63,7 +64,10 @@ if not instance then
       if worker[4] == '1' then
         local engine = redis.call('HMGET', K.engine(worker[3]), 'total_mb', 'reserved_mb')
         local free = tonumber(engine[1]) - tonumber(engine[2] or 0)
-        if free >= memory and free > most then instance, most = candidate, free end
+        local size = redis.call('HLEN', K.reserved(candidate))
+        if free >= memory and (free > most or (free == most and size < fewest)) then
+          instance, most, fewest = candidate, free, size
+        end
         fallback[#fallback + 1] = {candidate, free}
       end
     end

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controller.resources.account.ports import AccountUsage, UsageStore
+from controller.resources.account.ports import AccountUsage, LayerUsage, UsageStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +23,15 @@ class AccountSettings:
 class AccountService:
     """The operation on an account."""
 
-    def __init__(self, *, usage: UsageStore, account_limit: int) -> None:
+    def __init__(self, *, usage: UsageStore, layers: LayerUsage, account_limit: int) -> None:
         self._usage = usage
+        self._layers = layers
         self._account_limit = account_limit
 
     async def get(self, account: str, region: str) -> AccountSettings:
         """Return limits and usage as of now."""
-        return AccountSettings(usage=await self._usage.usage(account, region), concurrency=self._account_limit)
+        usage = await self._usage.usage(account, region)
+        layer_bytes = await self._layers.stored_bytes(account, region)
+        return AccountSettings(
+            usage=replace(usage, code_bytes=usage.code_bytes + layer_bytes), concurrency=self._account_limit
+        )

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from controller.domain.function import Function, FunctionHead, FunctionVersion
+from controller.domain.release import LayerUse
+from controller.images.ports import PushedImage
 
 
 class FunctionExistsError(Exception):
@@ -75,7 +77,34 @@ class FunctionStore(Protocol):
         ...
 
     async def referenced_blobs(self) -> set[str]:
-        """Return the digests of all packages that a head, a live release or a published version needs."""
+        """Return the digests of all blobs that a head, a live release or a published version names.
+
+        These are packages, layers and the descriptions of pushed images; what the latter list in their turn is not
+        among them.
+        """
+        ...
+
+    async def referenced_images(self) -> set[str]:
+        """Return those of the digests of `referenced_blobs` that are descriptions of pushed images."""
+        ...
+
+
+class LayerResolver(Protocol):
+    """Finds the layer versions that a function names."""
+
+    async def resolve(self, account: str, region: str, arns: Sequence[str]) -> tuple[LayerUse, ...]:
+        """Return what a function of `account` in `region` that names these versions gets, in their order.
+
+        Raises LambdaError, as Lambda words it, for what a function may not use.
+        """
+        ...
+
+
+class PushedImages(Protocol):
+    """Images that accounts have pushed to the installation itself."""
+
+    async def find(self, account: str, uri: str) -> PushedImage | None:
+        """Return the account's image of this URI; None when it has none."""
         ...
 
 

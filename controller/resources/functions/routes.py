@@ -15,7 +15,7 @@ from controller.api.params import function_of, marker_of, page_limit_of, unquali
 from controller.api.wire import json_response, read_body
 from controller.domain.arn import check_new_name, parse_unqualified_name
 from controller.domain.validation import check_members
-from controller.resources.functions import schemas
+from controller.resources.functions import answers, schemas
 from controller.resources.functions.service import FunctionService, page_size
 from controller.resources.versions.service import VersionService
 
@@ -35,14 +35,14 @@ def _mount_reads(router: APIRouter, service: FunctionService, callers: CallerRea
     async def get_function(request: Request) -> Response:
         caller = callers.read(request)
         found = await service.get(caller.account, caller.region, function_of(request, caller))
-        link = links.link(str(request.base_url), found.version.release.package.sha256)
-        return json_response(schemas.description_of(found, link))
+        base_url = str(request.base_url)
+        return json_response(answers.description_of(found, lambda sha256: links.link(base_url, sha256)))
 
     @serve(router, "GetFunctionConfiguration")
     async def get_function_configuration(request: Request) -> Response:
         caller = callers.read(request)
         found = await service.get(caller.account, caller.region, function_of(request, caller))
-        return json_response(schemas.configuration(found))
+        return json_response(answers.configuration(found))
 
     @serve(router, "ListFunctions")
     async def list_functions(request: Request) -> Response:
@@ -54,7 +54,7 @@ def _mount_reads(router: APIRouter, service: FunctionService, callers: CallerRea
             rows = [(function, function.head) for function in functions]
         else:
             rows = list(await service.list_with_versions(caller.account, caller.region, after=after, limit=limit))
-        return json_response(schemas.function_page(rows, page_size(limit), is_qualified=wanted is not None))
+        return json_response(answers.function_page(rows, page_size(limit), is_qualified=wanted is not None))
 
 
 def _mount_changes(
@@ -68,7 +68,7 @@ def _mount_changes(
         name = parse_unqualified_name(body.FunctionName or "", account=caller.account, region=caller.region)
         check_new_name(name)
         new = await asyncio.to_thread(body.to_new_function, caller.account, caller.region, name.name)
-        return json_response(schemas.configuration(await service.create(new)), 201)
+        return json_response(answers.configuration(await service.create(new)), 201)
 
     @serve(router, "UpdateFunctionCode", schemas.UpdateFunctionCodeRequest)
     async def update_function_code(request: Request) -> Response:
@@ -77,7 +77,7 @@ def _mount_changes(
         body = await read_body(request, schemas.UpdateFunctionCodeRequest)
         code = await asyncio.to_thread(body.to_new_code)
         return json_response(
-            schemas.configuration(await service.update_code(caller.account, caller.region, name, code))
+            answers.configuration(await service.update_code(caller.account, caller.region, name, code))
         )
 
     @serve(router, "UpdateFunctionConfiguration", schemas.UpdateFunctionConfigurationRequest)
@@ -85,9 +85,9 @@ def _mount_changes(
         caller = callers.read(request)
         name = unqualified_function_of(request, caller)
         body = await read_body(request, schemas.UpdateFunctionConfigurationRequest)
-        body.check()
-        found = await service.update_configuration(caller.account, caller.region, name, body.change, body.RevisionId)
-        return json_response(schemas.configuration(found))
+        new = body.to_new_configuration()
+        found = await service.update_configuration(caller.account, caller.region, name, new)
+        return json_response(answers.configuration(found))
 
     @serve(router, "DeleteFunction")
     async def delete_function(request: Request) -> Response:

@@ -1,34 +1,20 @@
-"""The wire form of functions: requests into domain values, domain values into answers."""
+"""The wire form of functions in requests."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from controller.api.params import marker
 from controller.api.wire import WireModel
 from controller.domain import errors
-from controller.domain.arn import partition_of
-from controller.domain.function import Function, FunctionVersion, Settings, version_number
+from controller.domain.release import ImageConfig, Settings
 from controller.domain.validation import check_members, check_rules
-from controller.resources.functions.lookup import Found
-from controller.resources.functions.service import NewCode, NewFunction
-from controller.resources.functions.stored import shown_members, stored_members
+from controller.packages.wire import ContentModel, package_source
+from controller.resources.functions.code import CodeSource, ImageSource
+from controller.resources.functions.service import NewCode, NewConfiguration, NewFunction
+from controller.resources.functions.stored import stored_members
 
-_STATE_MEMBERS = (
-    "State",
-    "StateReason",
-    "StateReasonCode",
-    "LastUpdateStatus",
-    "LastUpdateStatusReason",
-    "LastUpdateStatusReasonCode",
-    "RuntimeVersionConfig",
-)
 #: Members of the model that would change what runs, so that ignoring them would be wrong.
 _REFUSED = {
     "TenancyConfig": "tenant isolation comes later",
@@ -37,15 +23,9 @@ _REFUSED = {
     "AcceleratorConfig": "accelerators are not offered",
     "RuntimeConfig": "use Runtime with one of Lambda's identifiers",
     "CodeSigningConfigArn": "code signing comes later",
-    "ImageConfig": "it belongs to PackageType Image, and packages are Zip",
     "PublishTo": "use Publish",
 }
-_CODE_REFUSED = {
-    "S3Bucket": "pass the deployment package inline as ZipFile",
-    "S3Key": "pass the deployment package inline as ZipFile",
-    "ImageUri": "pass a deployment package inline as ZipFile",
-    "SourceKMSKeyArn": "pass an unencrypted deployment package as ZipFile",
-}
+_CODE_REFUSED = {"SourceKMSKeyArn": "pass an unencrypted deployment package"}
 
 
 class EnvironmentModel(WireModel):
@@ -103,6 +83,14 @@ class FileSystemConfigModel(WireModel):
     S3FilesConfig: dict[str, str] | None = None
 
 
+class ImageConfigModel(WireModel):
+    """What replaces an image's own entry point, command and directory."""
+
+    EntryPoint: list[str] | None = None
+    Command: list[str] | None = None
+    WorkingDirectory: str | None = None
+
+
 class ConfigurationModel(WireModel):
     """What CreateFunction and UpdateFunctionConfiguration have in common."""
 
@@ -119,7 +107,7 @@ class ConfigurationModel(WireModel):
     TracingConfig: TracingConfigModel | None = None
     Layers: list[str] | None = None
     FileSystemConfigs: list[FileSystemConfigModel] | None = None
-    ImageConfig: dict[str, Any] | None = None
+    ImageConfig: ImageConfigModel | None = None
     EphemeralStorage: EphemeralStorageModel | None = None
     SnapStart: SnapStartModel | None = None
     LoggingConfig: LoggingConfigModel | None = None
@@ -129,14 +117,9 @@ class ConfigurationModel(WireModel):
     AcceleratorConfig: dict[str, Any] | None = None
 
 
-class CodeModel(WireModel):
+class CodeModel(ContentModel):
     """Where the code comes from."""
 
-    ZipFile: str | None = None
-    S3Bucket: str | None = None
-    S3Key: str | None = None
-    S3ObjectVersion: str | None = None
-    S3ObjectStorageMode: str | None = None
     ImageUri: str | None = None
     SourceKMSKeyArn: str | None = None
 
@@ -159,16 +142,20 @@ class CreateFunctionRequest(ConfigurationModel):
         members = self.members()
         check_rules(members)
         _refuse(members, _REFUSED)
-        _refuse_kinds(members)
-        if not self.Runtime or not self.Handler:
+        is_image = self.PackageType == "Image"
+        if is_image and (self.Runtime or self.Handler or self.Layers):
+            raise errors.InvalidParameterValueError(errors.ZIP_SETTINGS_FOR_IMAGE)
+        if not is_image and not (self.Runtime and self.Handler):
             raise errors.InvalidParameterValueError(errors.RUNTIME_AND_HANDLER_MANDATORY)
-        blank = Settings(runtime=self.Runtime, role=self.Role or "", handler=self.Handler)
+        code = code_source((self.Code or CodeModel()).members(), is_image=is_image)
+        blank = Settings(runtime=self.Runtime or "", role=self.Role or "", handler=self.Handler or "")
         return NewFunction(
             account=account,
             region=region,
             name=name,
             settings=_applied(blank, members),
-            zip_file=decode_zip((self.Code or CodeModel()).members()),
+            code=code,
+            layers=tuple(self.Layers or ()),
             tags=self.Tags or {},
             publish=self.Publish,
         )
@@ -179,17 +166,17 @@ class UpdateFunctionConfigurationRequest(ConfigurationModel):
 
     RevisionId: str | None = None
 
-    def check(self) -> None:
-        """Raise LambdaError for whatever Lambda would not accept."""
+    def to_new_configuration(self) -> NewConfiguration:
+        """Return the settings asked for. Raises LambdaError for whatever Lambda would not accept."""
         members = self.members()
         check_members(members)
         check_rules(members)
         _refuse(members, _REFUSED)
-        _refuse_kinds(members)
-
-    def change(self, settings: Settings) -> Settings:
-        """Return `settings` with the members that the request names."""
-        return _applied(settings, self.members())
+        return NewConfiguration(
+            change=lambda settings: _applied(settings, members),
+            layers=None if self.Layers is None else tuple(self.Layers),
+            revision_id=self.RevisionId,
+        )
 
 
 class UpdateFunctionCodeRequest(CodeModel):
@@ -207,7 +194,7 @@ class UpdateFunctionCodeRequest(CodeModel):
         check_members(members)
         _refuse(members, _REFUSED)
         return NewCode(
-            zip_file=decode_zip(members),
+            code=code_source(members),
             architecture=self.Architectures[0] if self.Architectures else None,
             publish=self.Publish,
             dry_run=self.DryRun,
@@ -215,97 +202,21 @@ class UpdateFunctionCodeRequest(CodeModel):
         )
 
 
-def decode_zip(code: Mapping[str, Any]) -> bytes:
-    """Return the deployment package. Raises InvalidParameterValueError for other sources of code, or none."""
-    _refuse(code, _CODE_REFUSED)
-    if not code.get("ZipFile"):
-        raise errors.InvalidParameterValueError(errors.CODE_MISSING)
-    try:
-        return base64.b64decode(code["ZipFile"], validate=True)
-    except binascii.Error as error:
-        raise errors.SerializationError(f"ZipFile is not base64: {error}") from error
+def code_source(members: Mapping[str, Any], *, is_image: bool | None = None) -> CodeSource:
+    """Return the source of code that the members name. Raises InvalidParameterValueError for two of them, or none.
 
-
-def configuration(found: Found) -> dict[str, Any]:
-    """Return the FunctionConfiguration of the version found."""
-    function, version = found.function, found.version
-    settings, package = version.release.settings, version.release.package
-    shown: dict[str, Any] = {
-        "FunctionName": function.name,
-        "FunctionArn": found.arn,
-        "Runtime": settings.runtime,
-        "Role": settings.role,
-        "Handler": settings.handler,
-        "CodeSize": package.size_bytes,
-        "Description": settings.description,
-        "Timeout": settings.timeout_s,
-        "MemorySize": settings.memory_mb,
-        "LastModified": timestamp(version.modified_at),
-        "CodeSha256": base64.b64encode(bytes.fromhex(package.sha256)).decode(),
-        "Version": version.version,
-        "RevisionId": version.revision_id,
-        "PackageType": "Zip",
-        "Architectures": [settings.architecture],
-        "EphemeralStorage": {"Size": settings.ephemeral_storage_mb},
-        **shown_members(settings.stored, function.name),
-        **_state(version),
-        "RuntimeVersionConfig": {"RuntimeVersionArn": _runtime_arn(function.region, settings.runtime)},
-    }
-    if settings.environment is not None:
-        shown["Environment"] = {"Variables": dict(settings.environment)}
-    return shown
-
-
-def listed(function: Function, version: FunctionVersion, *, is_qualified: bool) -> dict[str, Any]:
-    """Return the subset of FunctionConfiguration that lists have."""
-    shown = configuration(Found(function=function, version=version, is_qualified=is_qualified))
-    return {name: value for name, value in shown.items() if name not in _STATE_MEMBERS}
-
-
-def function_page(rows: Sequence[tuple[Function, FunctionVersion]], size: int, *, is_qualified: bool) -> dict[str, Any]:
-    """Return the ListFunctionsResponse; a row beyond `size` tells that another page follows."""
-    page = rows[:size]
-    shown: dict[str, Any] = {"Functions": [listed(*row, is_qualified=is_qualified) for row in page]}
-    if len(rows) > size:
-        function, version = page[-1]
-        shown["NextMarker"] = marker(function.name, version_number(version))
-    return shown
-
-
-def description_of(found: Found, code_url: str) -> dict[str, Any]:
-    """Return the GetFunctionResponse."""
-    shown: dict[str, Any] = {
-        "Configuration": configuration(found),
-        "Code": {"RepositoryType": "S3", "Location": code_url},
-    }
-    if found.function.tags:
-        shown["Tags"] = dict(found.function.tags)
-    if found.function.reserved_concurrency is not None:
-        shown["Concurrency"] = {"ReservedConcurrentExecutions": found.function.reserved_concurrency}
-    return shown
-
-
-def timestamp(at: datetime) -> str:
-    """Return an instant (UTC) in Lambda's form: 2026-01-31T12:00:00.000+0000."""
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}+0000"
-
-
-def _state(version: FunctionVersion) -> dict[str, Any]:
-    shown: dict[str, Any] = {"State": version.state.value}
-    if version.state_reason is not None:
-        shown["StateReason"] = version.state_reason.reason
-        shown["StateReasonCode"] = version.state_reason.reason_code
-    if version.update_status is not None:
-        shown["LastUpdateStatus"] = version.update_status.value
-    if version.update_reason is not None:
-        shown["LastUpdateStatusReason"] = version.update_reason.reason
-        shown["LastUpdateStatusReasonCode"] = version.update_reason.reason_code
-    return shown
-
-
-def _runtime_arn(region: str, runtime: str) -> str:
-    digest = hashlib.sha256(f"lambdock:{runtime}".encode()).hexdigest()
-    return f"arn:{partition_of(region)}:lambda:{region}::runtime:{digest}"
+    `is_image` is the package type asked for; None: whatever the function has, which is not known here.
+    """
+    _refuse(members, _CODE_REFUSED)
+    uri = members.get("ImageUri")
+    if uri and not members.get("ZipFile") and is_image is not False:
+        return ImageSource(uri=uri)
+    if is_image:
+        raise errors.InvalidParameterValueError(errors.IMAGE_URI_MISSING)
+    source = package_source(members)
+    if uri:
+        raise errors.InvalidParameterValueError(errors.IMAGE_URI_FOR_ZIP)
+    return source
 
 
 def _applied(settings: Settings, members: Mapping[str, Any]) -> Settings:
@@ -324,19 +235,24 @@ def _applied(settings: Settings, members: Mapping[str, Any]) -> Settings:
         changes["ephemeral_storage_mb"] = members["EphemeralStorage"]["Size"]
     if members.get("Architectures"):
         changes["architecture"] = members["Architectures"][0]
+    if "ImageConfig" in members:
+        changes["image_config"] = _image_config(members["ImageConfig"])
     if "LoggingConfig" in members:
         changes["log_group"] = members["LoggingConfig"].get("LogGroup") or ""
     return replace(settings, **changes, stored={**settings.stored, **stored_members(members)})
+
+
+def _image_config(members: Mapping[str, Any]) -> ImageConfig | None:
+    config = ImageConfig(
+        entry_point=tuple(members.get("EntryPoint") or ()),
+        command=tuple(members.get("Command") or ()),
+        working_directory=members.get("WorkingDirectory") or "",
+    )
+    # One that replaces nothing is how a caller removes it.
+    return None if config == ImageConfig() else config
 
 
 def _refuse(members: Mapping[str, Any], refused: Mapping[str, str]) -> None:
     for name, supported in refused.items():
         if members.get(name):
             raise errors.not_supported(name, supported)
-
-
-def _refuse_kinds(members: Mapping[str, Any]) -> None:
-    if members.get("PackageType") == "Image":
-        raise errors.not_supported("PackageType Image", "use Zip with an inline ZipFile")
-    if members.get("Layers"):
-        raise errors.not_supported("Layers", "include the libraries in the deployment package")

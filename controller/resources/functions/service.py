@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +11,13 @@ from dataclasses import dataclass, replace
 from controller.domain import errors
 from controller.domain import function as domain
 from controller.domain.arn import LATEST, FunctionIdentifier
-from controller.domain.function import Function, FunctionVersion, Package, Release, Settings
+from controller.domain.function import Function, FunctionVersion
+from controller.domain.release import Image, LayerUse, Release, Settings
 from controller.domain.stamp import StampSource
 from controller.domain.validation import check_environment
+from controller.resources.functions.code import CodeIntake, CodeSource, check_kind, check_release
 from controller.resources.functions.heads import DIRECTORY_DEADLINE_S, HeadPublisher
 from controller.resources.functions.lookup import Found, FunctionLookup
-from controller.resources.functions.packages import BlobSink, check_package, store_package
 from controller.resources.functions.ports import FunctionExistsError, FunctionStore, PreparationQueue
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,12 @@ class NewFunction:
     account: str
     region: str
     name: str
+    #: Without layers, which are yet to be found.
     settings: Settings
-    zip_file: bytes
+    code: CodeSource
     tags: Mapping[str, str]
+    #: ARNs of layer versions.
+    layers: Sequence[str] = ()
     publish: bool = False
 
 
@@ -45,10 +48,21 @@ class NewFunction:
 class NewCode:
     """What UpdateFunctionCode asks for, already checked."""
 
-    zip_file: bytes
+    code: CodeSource
     architecture: str | None = None
     publish: bool = False
     dry_run: bool = False
+    revision_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewConfiguration:
+    """What UpdateFunctionConfiguration asks for, already checked."""
+
+    #: Returns the present settings with what the caller changes of them, except layers; may be called more than once.
+    change: Callable[[Settings], Settings]
+    #: ARNs of layer versions, in place of all present ones; None to keep those.
+    layers: Sequence[str] | None = None
     revision_id: str | None = None
 
 
@@ -60,14 +74,14 @@ class FunctionService:
         *,
         store: FunctionStore,
         lookup: FunctionLookup,
-        blobs: BlobSink,
+        code: CodeIntake,
         heads: HeadPublisher,
         queue: PreparationQueue,
         stamps: StampSource,
     ) -> None:
         self._store = store
         self._lookup = lookup
-        self._blobs = blobs
+        self._code = code
         self._heads = heads
         self._queue = queue
         self._stamps = stamps
@@ -76,13 +90,18 @@ class FunctionService:
         """Store a Pending function (and version 1 if asked), and ask for its preparation."""
         if await self._store.get(new.account, new.region, new.name) is not None:
             raise errors.function_exists(new.name)
-        package = await store_package(self._blobs, new.zip_file)
+        async with self._code.open(new.account, new.code) as opened:
+            # Last, since what a layer consists of is kept only as long as somebody names it.
+            layers = await self._code.layers(new.account, new.region, new.layers)
+            release = Release(settings=replace(new.settings, layers=layers), code=opened.code)
+            check_release(release)
+            await opened.store()
         function = domain.new_function(
             uid=uuid.uuid4().hex,
             account=new.account,
             region=new.region,
             name=new.name,
-            release=Release(settings=new.settings, package=package),
+            release=release,
             tags=new.tags,
             stamp=self._stamps(),
         )
@@ -114,32 +133,47 @@ class FunctionService:
         """Begin an update to new code. A dry run checks everything and changes nothing."""
         function = (await self._lookup.find(account, region, name)).function
         domain.check_revision(function.head, code.revision_id)
+        check_kind(function.head.release.code, code.code)
         domain.check_settled(function)
-        if code.dry_run:
-            return await self._tried(function, code)
-        package = await store_package(self._blobs, code.zip_file)
+        async with self._code.open(account, code.code) as opened:
 
-        def change(release: Release) -> Release:
-            return Release(settings=_with_architecture(release.settings, code.architecture), package=package)
+            def change(release: Release) -> Release:
+                settings = _with_architecture(release.settings, code.architecture)
+                changed = Release(settings=settings, code=opened.code)
+                check_kind(release.code, code.code)
+                check_release(changed)
+                return changed
 
+            tried = change(function.head.release)
+            if code.dry_run:
+                head = replace(function.head, release=tried)
+                return Found(function=function, version=head, is_qualified=False)
+            await opened.store()
         return await self._update(account, region, name, change, code.revision_id, publish=code.publish)
 
     async def update_configuration(
-        self,
-        account: str,
-        region: str,
-        name: FunctionIdentifier,
-        change: Callable[[Settings], Settings],
-        revision_id: str | None,
+        self, account: str, region: str, name: FunctionIdentifier, new: NewConfiguration
     ) -> Found:
-        """Begin an update to what `change` makes of the present settings; it may be called more than once."""
+        """Begin an update to new settings of the code that is there: an image stays the one that its tag meant."""
+        function = (await self._lookup.find(account, region, name)).function
+        domain.check_revision(function.head, new.revision_id)
+        domain.check_settled(function)
+        if new.layers and isinstance(function.head.release.code, Image):
+            raise errors.InvalidParameterValueError(errors.ZIP_SETTINGS_FOR_IMAGE)
+        layers: tuple[LayerUse, ...] | None = None
+        if new.layers is not None:
+            layers = await self._code.layers(account, region, new.layers)
 
         def apply(release: Release) -> Release:
-            settings = change(release.settings)
+            settings = new.change(release.settings)
+            if layers is not None:
+                settings = replace(settings, layers=layers)
             check_environment(settings.environment or {})
-            return replace(release, settings=settings)
+            changed = replace(release, settings=settings)
+            check_release(changed)
+            return changed
 
-        return await self._update(account, region, name, apply, revision_id, publish=False)
+        return await self._update(account, region, name, apply, new.revision_id, publish=False)
 
     async def delete(self, account: str, region: str, name: FunctionIdentifier) -> None:
         """Delete the function with all its versions; on return admission refuses it.
@@ -176,17 +210,6 @@ class FunctionService:
                 return Found(function=function, version=version or function.head, is_qualified=version is not None)
         raise errors.update_in_progress(name.arn(account, region))
 
-    async def _tried(self, function: Function, code: NewCode) -> Found:
-        unzipped_bytes = await check_package(code.zip_file)
-        package = Package(
-            sha256=await asyncio.to_thread(_hex_sha256, code.zip_file),
-            size_bytes=len(code.zip_file),
-            unzipped_bytes=unzipped_bytes,
-        )
-        settings = _with_architecture(function.head.release.settings, code.architecture)
-        head = replace(function.head, release=Release(settings=settings, package=package))
-        return Found(function=function, version=head, is_qualified=False)
-
     async def _announce(self, function: Function, version: FunctionVersion | None) -> None:
         """Tell admission and the preparation; what fails here, the sweep makes good before anything is Active."""
         try:
@@ -214,7 +237,3 @@ def page_size(limit: int | None) -> int:
 
 def _with_architecture(settings: Settings, architecture: str | None) -> Settings:
     return settings if architecture is None else replace(settings, architecture=architecture)
-
-
-def _hex_sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

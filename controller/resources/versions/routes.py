@@ -10,7 +10,7 @@ from controller.api.identity import CallerReader
 from controller.api.operations import serve
 from controller.api.params import marker_of, page_limit_of, unqualified_function_of
 from controller.api.wire import json_response, read_body
-from controller.resources.functions.schemas import configuration
+from controller.resources.functions.answers import configuration
 from controller.resources.functions.service import page_size
 from controller.resources.versions.schemas import PublishVersionRequest, version_page
 from controller.resources.versions.service import VersionService

@@ -10,7 +10,7 @@ from controller.api.wire import WireModel
 from controller.domain import errors
 from controller.domain.function import Function, FunctionVersion, version_number
 from controller.domain.validation import check_members
-from controller.resources.functions.schemas import listed
+from controller.resources.functions.answers import listed
 from controller.resources.versions.service import Publication
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,9 @@ from controller.domain import errors
 from controller.domain import function as domain
 from controller.domain.arn import FunctionIdentifier
 from controller.domain.function import Function, FunctionVersion
+from controller.domain.release import fingerprint
 from controller.domain.stamp import StampSource
+from controller.resources.functions.answers import shown_digest
 from controller.resources.functions.heads import HeadPublisher
 from controller.resources.functions.lookup import Found, FunctionLookup
 from controller.resources.functions.ports import FunctionStore, PreparationQueue
@@ -57,7 +58,7 @@ class VersionService:
             domain.check_settled(before)
             _check_code(before, wanted.code_sha256)
             newest = await self._versions.newest_version(before.uid)
-            if newest is not None and newest.origin == domain.fingerprint(before.head.release):
+            if newest is not None and newest.origin == fingerprint(before.head.release):
                 return Found(function=before, version=newest, is_qualified=True)
             stamp = self._stamps()
             function, version = domain.publish(before, wanted.description, stamp)
@@ -89,6 +90,6 @@ class VersionService:
 
 
 def _check_code(function: Function, code_sha256: str | None) -> None:
-    actual = base64.b64encode(bytes.fromhex(function.head.release.package.sha256)).decode()
+    actual = shown_digest(function.head.release.code)
     if code_sha256 is not None and code_sha256 != actual:
         raise errors.code_sha_mismatch(code_sha256, actual)

@@ -13,14 +13,12 @@ from controller.domain.arn import LATEST
 from controller.domain.function import (
     Function,
     FunctionVersion,
-    Package,
     PreparationFailure,
-    Release,
-    Settings,
     State,
     UpdateStatus,
     version_number,
 )
+from controller.domain.release import Image, ImageConfig, LayerUse, Package, Release, Settings
 
 Row = Mapping[Any, Any]
 
@@ -38,8 +36,8 @@ def function_row(function: Function) -> dict[str, Any]:
         "reserved_concurrency": function.reserved_concurrency,
         "tags": orjson.dumps(dict(function.tags)).decode(),
         "last_version": function.last_version,
-        "live": _release(live) if live is not None else None,
-        "live_sha256": live.package.sha256 if live is not None else None,
+        "live": release_text(live) if live is not None else None,
+        "live_sha256": _blob(live) if live is not None else None,
         **_version_columns(function.head),
     }
 
@@ -62,7 +60,7 @@ def function_from(row: Row) -> Function:
         name=row["name"],
         created_at=_parsed_instant(row["created_at"]),
         head=_version(row, row["uid"], LATEST),
-        live=_parsed_release(row["live"]) if row["live"] is not None else None,
+        live=release_from(row["live"]) if row["live"] is not None else None,
         generation=row["generation"],
         reserved_concurrency=row["reserved_concurrency"],
         tags=orjson.loads(row["tags"]),
@@ -76,11 +74,12 @@ def version_from(row: Row) -> FunctionVersion:
 
 
 def _version_columns(version: FunctionVersion) -> dict[str, Any]:
-    since = version.preparing_since
+    since, code = version.preparing_since, version.release.code
     return {
-        "release": _release(version.release),
-        "code_sha256": version.release.package.sha256,
-        "code_bytes": version.release.package.size_bytes,
+        "release": release_text(version.release),
+        "code_sha256": _blob(version.release),
+        # Of packages only: Lambda counts no image towards an account's code.
+        "code_bytes": code.size_bytes if isinstance(code, Package) else 0,
         "revision_id": version.revision_id,
         "modified_at": _instant(version.modified_at),
         "state": version.state.value,
@@ -99,7 +98,7 @@ def _version(row: Row, function_uid: str, version: str) -> FunctionVersion:
     return FunctionVersion(
         function_uid=function_uid,
         version=version,
-        release=_parsed_release(row["release"]),
+        release=release_from(row["release"]),
         revision_id=row["revision_id"],
         modified_at=_parsed_instant(row["modified_at"]),
         state=State(row["state"]),
@@ -113,13 +112,31 @@ def _version(row: Row, function_uid: str, version: str) -> FunctionVersion:
     )
 
 
-def _release(release: Release) -> str:
-    return orjson.dumps(asdict(release)).decode()
+def release_text(release: Release) -> str:
+    """Return a release as it is stored: JSON, the code as `package` or as `image`."""
+    kind = "image" if isinstance(release.code, Image) else "package"
+    return orjson.dumps({"settings": asdict(release.settings), kind: asdict(release.code)}).decode()
 
 
-def _parsed_release(raw: str) -> Release:
+def release_from(raw: str) -> Release:
+    """Read what `release_text` of this or an earlier release of the platform wrote."""
     data = orjson.loads(raw)
-    return Release(settings=Settings(**data["settings"]), package=Package(**data["package"]))
+    settings = dict(data["settings"])
+    # Missing in rows that are older than layers and images.
+    settings["layers"] = tuple(LayerUse(**layer) for layer in settings.get("layers") or ())
+    if config := settings.get("image_config"):
+        settings["image_config"] = ImageConfig(
+            entry_point=tuple(config["entry_point"]),
+            command=tuple(config["command"]),
+            working_directory=config["working_directory"],
+        )
+    code = Image(**data["image"]) if "image" in data else Package(**data["package"])
+    return Release(settings=Settings(**settings), code=code)
+
+
+def _blob(release: Release) -> str:
+    code = release.code
+    return code.manifest_sha256 if isinstance(code, Image) else code.sha256
 
 
 def _reason(reason: PreparationFailure | None) -> str | None:

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controller.domain.arn import LATEST
 from controller.domain.concurrency import check_reservation
 from controller.domain.function import Function, FunctionVersion, version_number
+from controller.domain.release import Image, Release
 from controller.resources.account.ports import AccountUsage
 from controller.resources.functions.ports import FunctionExistsError, Unprepared
 from controller.storage.sql.engine import Database
-from controller.storage.sql.rows import function_from, function_row, version_from, version_row
+from controller.storage.sql.rows import function_from, function_row, release_from, version_from, version_row
 from controller.storage.sql.tables import functions, reservation_locks, versions
 
 
@@ -135,13 +136,12 @@ class SqlStore:
 
     async def referenced_blobs(self) -> set[str]:
         """See FunctionStore."""
-        statement = sa.union(
-            sa.select(functions.c.code_sha256),
-            sa.select(functions.c.live_sha256).where(functions.c.live_sha256.is_not(None)),
-            sa.select(versions.c.code_sha256),
-        )
-        async with self._database.read() as connection:
-            return set((await connection.execute(statement)).scalars())
+        return {sha256 for release in await self._releases() for sha256 in release.blobs}
+
+    async def referenced_images(self) -> set[str]:
+        """See FunctionStore."""
+        images = (release.code for release in await self._releases() if isinstance(release.code, Image))
+        return {image.manifest_sha256 for image in images} - {""}
 
     async def get_version(self, function_uid: str, version: str) -> FunctionVersion | None:
         """See VersionStore."""
@@ -221,6 +221,15 @@ class SqlStore:
             function_count=int(count),
             reserved_concurrency=int(reserved),
         )
+
+    async def _releases(self) -> list[Release]:
+        statement = sa.union(
+            sa.select(functions.c.release),
+            sa.select(functions.c.live).where(functions.c.live.is_not(None)),
+            sa.select(versions.c.release),
+        )
+        async with self._database.read() as connection:
+            return [release_from(raw) for raw in (await connection.execute(statement)).scalars()]
 
     async def _one_function(self, *where: sa.ColumnElement[bool]) -> Function | None:
         async with self._database.read() as connection:

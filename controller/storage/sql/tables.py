@@ -67,3 +67,45 @@ reservation_locks = sa.Table(
     sa.Column("region", sa.String(32), primary_key=True),
     sa.Column("changes", sa.BigInteger, nullable=False),
 )
+
+#: Images that accounts have pushed; what each consists of says its manifest, a blob.
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("account", sa.String(12), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("manifest_sha256", sa.String(64), primary_key=True),
+    sa.Column("config_sha256", sa.String(64), nullable=False),
+    sa.Column("architecture", sa.String(16), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("pushed_at", _INSTANT, nullable=False),
+)
+
+#: One row per layer that ever had a version. It stays when they are all deleted, so that no number comes back.
+layers = sa.Table(
+    "layers",
+    metadata,
+    sa.Column("account", sa.String(12), primary_key=True),
+    sa.Column("region", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(140), primary_key=True),
+    sa.Column("last_number", sa.Integer, nullable=False),
+)
+
+layer_versions = sa.Table(
+    "layer_versions",
+    metadata,
+    # Also the index of ListLayers' and ListLayerVersions' pages.
+    sa.Column("account", sa.String(12), primary_key=True),
+    sa.Column("region", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(140), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("created_at", _INSTANT, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("license_info", sa.Text, nullable=False),
+    # JSON lists of strings, without spaces: filters look for an item with its quotes.
+    sa.Column("compatible_runtimes", sa.Text, nullable=False),
+    sa.Column("compatible_architectures", sa.Text, nullable=False),
+    sa.Column("code_sha256", sa.String(64), nullable=False),
+    sa.Column("code_bytes", sa.BigInteger, nullable=False),
+    sa.Column("unzipped_bytes", sa.BigInteger, nullable=False),
+)

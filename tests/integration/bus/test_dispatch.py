@@ -148,6 +148,15 @@ async def test_a_cold_start_goes_where_most_memory_is_free(cell: Cell) -> None:
     assert {answer.instance for answer in answers} == {large.instance}
 
 
+async def test_cold_starts_on_one_engine_are_shared_evenly_by_its_workers(cell: Cell) -> None:
+    workers = [await cell.worker(name, memory_mb=8192) for name in ("a", "b", "c")]
+    function = await cell.function(memory_mb=256)
+
+    placed = Counter([(await cell.dispatch(function)).instance for _ in range(9)])
+
+    assert placed == {worker.instance: 3 for worker in workers}
+
+
 @pytest.mark.parametrize("what", ["silent", "not placeable", "draining", "fenced"])
 async def test_a_worker_that_may_not_be_given_new_environments_gets_none(cell: Cell, what: str) -> None:
     worker = await cell.worker()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Bench:
     worker_id: str
     state_dir: Path
     drivers: list[DockerDriver]
+    #: Whether images are treated as anybody's.
+    is_foreign: bool = False
 
     def driver(
         self,
@@ -67,7 +69,7 @@ class Bench:
         )
 
     def spec(self, *, memory_mb: int = 128, image: str | None = None) -> SandboxSpec:
-        return SandboxSpec(
+        made = SandboxSpec(
             environment_id=uuid.uuid4().hex,
             image=image or self.image,
             memory_mb=memory_mb,
@@ -75,6 +77,18 @@ class Bench:
             code_dir=self.state_dir / "code",
             labels={"lambdock.function": "tested"},
         )
+        return replace(made, holder_image=self.image, code_dir=None) if self.is_foreign else made
+
+    def foreign_spec(self, *, memory_mb: int = 128, image: str | None = None) -> SandboxSpec:
+        """Return a spec of an image that is treated as anybody's, though it may be ours."""
+        return replace(self, is_foreign=True).spec(memory_mb=memory_mb, image=image)
+
+    def user_container(self, sandbox: Sandbox) -> str:
+        """Return the id of the container in which a released sandbox's user code runs."""
+        label = f"lambdock.environment={sandbox.environment_id}"
+        found = self.engine.client.api.containers(all=True, filters={"label": label})
+        joined = [each["Id"] for each in found if each["HostConfig"]["NetworkMode"].startswith("container:")]
+        return str(joined[0] if joined else sandbox.id)
 
     def owned(self, worker_id: str | None = None) -> list[str]:
         label = f"lambdock.worker={worker_id or self.worker_id}"
@@ -111,25 +125,30 @@ class Running:
     async def ended(self, timeout_s: float = 60) -> tuple[ExitStatus, str]:
         async with asyncio.timeout(timeout_s):
             status = await asyncio.shield(self.sandbox.exited)
+            await self.driver.flush_log(self.sandbox)
         try:
             return status, os.read(self.log, 65536).decode()
         except BlockingIOError:
             return status, ""
 
 
-async def run(driver: SandboxDriver, sandbox: Sandbox, code: str) -> Running:
+async def run(driver: SandboxDriver, sandbox: Sandbox, code: str | ProcessSpec) -> Running:
     log = os.open(sandbox.run_dir / "log", os.O_RDWR | os.O_NONBLOCK)
-    await driver.release(sandbox, python(code))
+    try:
+        await driver.release(sandbox, python(code) if isinstance(code, str) else code)
+    except BaseException:
+        os.close(log)
+        raise
     return Running(driver, sandbox, log)
 
 
 async def finish(running: Running) -> None:
     os.close(running.log)
-    running.sandbox.runtime_api_listener.close()
+    running.sandbox.close_listeners()
     await running.driver.destroy(running.sandbox)
 
 
-async def say(driver: SandboxDriver, spec: SandboxSpec, code: str) -> tuple[ExitStatus, str]:
+async def say(driver: SandboxDriver, spec: SandboxSpec, code: str | ProcessSpec) -> tuple[ExitStatus, str]:
     """Run `code` in a sandbox of its own and return how it ended and what it printed."""
     running = await run(driver, await driver.start(spec), code)
     try:

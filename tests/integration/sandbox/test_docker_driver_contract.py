@@ -50,3 +50,21 @@ class TestDockerDriverWithoutFastPaths(TestDockerDriver):
         assert driver.memory_peak_mb(sandbox) == 0
         sandbox.runtime_api_listener.close()
         await driver.destroy(sandbox)
+
+
+@pytest.mark.docker
+class TestDockerDriverWithForeignImages(TestDockerDriver):
+    @pytest.fixture
+    def new_spec(self, bench: Bench) -> Callable[[], SandboxSpec]:
+        return bench.foreign_spec
+
+    @pytest.fixture
+    def bad_spec(self, bench: Bench) -> SandboxSpec:
+        return replace(bench.foreign_spec(), holder_image="lambdock-no-such-image:none")
+
+
+@pytest.mark.docker
+class TestDockerDriverWithForeignImagesWithoutFastPaths(TestDockerDriverWithoutFastPaths):
+    @pytest.fixture
+    def new_spec(self, bench: Bench) -> Callable[[], SandboxSpec]:
+        return bench.foreign_spec

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -64,7 +65,8 @@ print(json.dumps({
     assert seen["raw"]
     assert seen["packet"]
     assert seen["pid"] > 1, "process 1 is the engine's init"
-    assert set(seen["environment"]) <= {"LANG", "LC_CTYPE"}
+    # A foreign image brings its own; what the engine sets by itself (HOSTNAME) comes with none.
+    assert set(seen["environment"]) <= {"LANG", "LC_CTYPE", *(("TZ", "PATH", "HOME") if bench.is_foreign else ())}
 
 
 async def test_everything_but_tmp_and_shared_memory_is_read_only(bench: Bench) -> None:
@@ -78,7 +80,7 @@ def write(path):
         return errno.errorcode[error.errno]
 print(json.dumps({path: write(path) for path in (
     "/x", "/var/task/x", "/var/task/app.py", "/run/lambdock/x", "/etc/hosts", "/etc/resolv.conf",
-    "/var/runtime/gate.py", "/proc/sys/net/ipv4/ip_forward", "/tmp/x")}))
+    "/var/runtime/gate.sh", "/proc/sys/net/ipv4/ip_forward", "/tmp/x")}))
 """
     _, said = await say(bench.driver(), bench.spec(), code)
 
@@ -139,7 +141,7 @@ while True: pass
 """
     running = await run(driver, await driver.start(bench.spec(memory_mb=1024)), code)
     error_number, count = map(int, (await running.line(60)).split())
-    pids = processes(running.sandbox.id)
+    pids = processes(bench.user_container(running.sandbox))
 
     await driver.kill(running.sandbox)
 
@@ -279,6 +281,44 @@ async def test_names_resolve_through_the_worker(bench: Bench) -> None:
     assert said == "93.184.216.34\n"
     assert own == "127.0.0.1\n"
     transport.close()
+
+
+async def test_layers_lie_in_opt_and_can_t_be_written(bench: Bench) -> None:
+    layers = bench.state_dir / "layers"
+    (layers / "bin").mkdir(parents=True)
+    (layers / "bin/tool").write_text("#!/bin/sh\necho from the layer\n")
+    (layers / "bin/tool").chmod(0o755)
+    code = """
+import os, subprocess
+print(subprocess.run(["/opt/bin/tool"], capture_output=True, text=True).stdout, end="")
+for attempt in (lambda: open("/opt/new", "w"), lambda: os.chmod("/opt/bin/tool", 0o777), lambda: os.unlink("/opt/bin")):
+    try:
+        attempt()
+    except OSError as error:
+        print(error.errno)
+"""
+    _, said = await say(bench.driver(), replace(bench.spec(), layers_dir=layers), code)
+
+    assert said == "from the layer\n30\n30\n30\n"
+
+
+async def test_own_names_lead_to_the_worker_s_listeners(bench: Bench) -> None:
+    driver = bench.driver(resolvers=())
+    spec = replace(bench.spec(), names={"s3.local": "127.0.100.1"}, listeners=(("127.0.100.1", 9000),))
+    code = """
+import socket
+with socket.create_connection(("bucket.s3.local", 9000), timeout=5) as s:
+    print(s.recv(9).decode(), s.getpeername())
+"""
+    running = await run(driver, await driver.start(spec), code)
+
+    connection, _ = await asyncio.get_running_loop().sock_accept(running.sandbox.listeners[0])
+    await asyncio.get_running_loop().sock_sendall(connection, b"here")
+    connection.close()
+    _, said = await running.ended()
+
+    assert said == "here ('127.0.100.1', 9000)\n"
+    await finish(running)
 
 
 def cgroup_file(controller: str, container_id: str, name: str) -> Path:

@@ -32,7 +32,7 @@ def invoked(body: Any, **headers: str) -> Callable[[Request], Answer]:
     return lambda _: Answer(200, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-@pytest.mark.parametrize("command", ["serve", "deploy", "invoke", "logs", "list", "health", "delete"])
+@pytest.mark.parametrize("command", ["serve", "deploy", "push", "images", "invoke", "logs", "list", "health", "delete"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
 

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from cli.deploy.manifest import Manifest, parse_environment, read_manifest
-from cli.deploy.package import build_package, is_ignored
 from cli.errors import UsageError
 from tests.unit.cli.conftest import Answer, FakePlatform, Request
 
@@ -118,7 +114,17 @@ def test_a_missing_folder_is_wrong_usage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("memori = 1", "memori"), ('memory = "1"', "memory"), ("env = 3", "env"), ("[env]\nAA = 1", "env.AA"), ("=", "")],
+    [
+        ('layers = "one"', "layers"),
+        ("layers = [1]", "layers"),
+        ('command = "a b"', "command"),
+        ("image = 1", "image"),
+        ("memori = 1", "memori"),
+        ('memory = "1"', "memory"),
+        ("env = 3", "env"),
+        ("[env]\nAA = 1", "env.AA"),
+        ("=", ""),
+    ],
 )
 def test_a_bad_manifest_is_told_by_file_and_key(tmp_path: Path, text: str, named: str) -> None:
     (tmp_path / "lambdock.toml").write_text(text)
@@ -137,67 +143,6 @@ def test_options_win_over_the_manifest_and_environments_merge() -> None:
 
 def test_environment_values_may_hold_equals_signs_and_be_empty() -> None:
     assert parse_environment(["AA=b=c", "BB="]) == {"AA": "b=c", "BB": ""}
-
-
-def test_the_package_is_the_same_whatever_the_times_and_the_order(tmp_path: Path) -> None:
-    for folder, names in (("one", ("a.py", "b.py")), ("two", ("b.py", "a.py"))):
-        (tmp_path / folder).mkdir()
-        for name in names:
-            (tmp_path / folder / name).write_text(name)
-            os.utime(tmp_path / folder / name, (0, 0 if folder == "one" else 10**9))
-
-    assert build_package(tmp_path / "one") == build_package(tmp_path / "two")
-
-
-def test_the_package_leaves_out_what_is_ignored(tmp_path: Path) -> None:
-    for name in (".git/HEAD", "pkg/__pycache__/a.pyc", ".venv/x", "notes.md", "pkg/a.py", "docs/x/y.txt", "lib/x.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    (tmp_path / "lambdock.toml").write_text("")
-    (tmp_path / ".lambdockignore").write_text("# comment\n/notes.md\ndocs/\n")
-
-    names = zipfile.ZipFile(io.BytesIO(build_package(tmp_path))).namelist()
-
-    assert names == ["lib/x.md", "pkg/a.py"]
-
-
-def test_the_package_keeps_executables_executable_and_all_readable(tmp_path: Path) -> None:
-    (tmp_path / "bootstrap").write_text("#!/bin/sh\n")
-    (tmp_path / "bootstrap").chmod(0o700)
-    (tmp_path / "data").write_text("x")
-    (tmp_path / "data").chmod(0o600)
-
-    archive = zipfile.ZipFile(io.BytesIO(build_package(tmp_path)))
-
-    assert {i.filename: i.external_attr >> 16 & 0o777 for i in archive.infolist()} == {
-        "bootstrap": 0o755,
-        "data": 0o644,
-    }
-
-
-def test_links_to_folders_and_empty_folders_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no file to deploy"):
-        build_package(tmp_path / "empty")
-
-    (tmp_path / "loop").symlink_to(tmp_path)
-    with pytest.raises(UsageError, match="loop is a link to a folder"):
-        build_package(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("path", "pattern", "expected"),
-    [
-        ("a/b.pyc", "*.pyc", True),
-        ("a/tests", "tests", True),
-        ("a/tests", "/tests", False),
-        ("tests", "/tests", True),
-        ("a/b/c.txt", "a/*/c.txt", True),
-        ("A.py", "a.py", False),
-    ],
-)
-def test_ignore_patterns(path: str, pattern: str, expected: bool) -> None:
-    assert is_ignored(path, (pattern,)) is expected
 
 
 def _digest(package: bytes) -> str:

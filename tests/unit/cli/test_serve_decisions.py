@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cli.errors import CliError, UsageError
-from cli.health import has_workers, worker_count
+from cli.health import has_controller, has_worker
 from cli.serve.checks import bind, parse_listen, require_root
 from cli.serve.events import AllReady, GaveUp, PartDied, PartReady, PartStopped, PartStuck, Stopping
 from cli.serve.lines import BoundedLog, LineSplitter
@@ -16,18 +16,22 @@ from cli.serve.redis_server import RedisProgram, configuration, parse_version, r
 from cli.serve.state import MAX_SOCKET_PATH, cell_id, exclusive, socket_path
 from cli.serve.supervisor import Part, RestartPolicy
 from cli.serve.terminal import JsonTerminal, PrettyTerminal, parse_line
-from cli.serve.tree import Plan, Probes, platform_parts, worker_ids
+from cli.serve.tree import Plan, Probes, WorkerPlace, platform_parts, worker_places
 from cli.settings import ClientSettings, ServeSettings
 
 
-async def never() -> bool:
+async def never(_: int) -> bool:
     return False
+
+
+PROBES = Probes(controller=never, worker=lambda _: never)
 
 
 def plan(**changes: object) -> Plan:
     values = {
         "state_dir": Path("/var/lib/x y"), "cell": "c1", "listen": "127.0.0.1:4566", "listen_fd": 9,
-        "redis_url": "unix:///r?db=0", "worker_ids": ("host",), "controllers": 1, **changes,
+        "redis_url": "unix:///r?db=0", "workers": worker_places(1, "host", Path("/var/lib/x y")), "controllers": 1,
+        **changes,
     }  # fmt: skip
     return Plan(**values)  # type: ignore[arg-type]
 
@@ -51,12 +55,12 @@ def test_the_state_directory_follows_xdg() -> None:
 
 
 def test_every_part_is_told_of_the_same_cell_and_controllers_inherit_the_socket() -> None:
-    redis = Part(name="redis", command=platform_parts(plan(), None, Probes(controller=never, workers=never))[0].command)
+    redis = Part(name="redis", command=platform_parts(plan(), None, PROBES)[0].command)
     inherited = {"LAMBDOCK_CELL": "other", "LAMBDOCK_ACCOUNT_CONCURRENCY": "5"}
     parts = platform_parts(
-        plan(controllers=2, worker_ids=worker_ids(2, "host"), inherited=inherited),
+        plan(controllers=2, workers=worker_places(2, "host", Path("/var/lib/x y")), inherited=inherited),
         redis,
-        Probes(controller=never, workers=never),
+        PROBES,
     )
 
     names = [part.name for part in parts]
@@ -66,7 +70,9 @@ def test_every_part_is_told_of_the_same_cell_and_controllers_inherit_the_socket(
         assert part.command.env["LAMBDOCK_ACCOUNT_CONCURRENCY"] == "5"
         assert part.command.env["LAMBDOCK_BLOB_URL"] == "file:///var/lib/x%20y/blobs"
         assert part.stage > redis.stage
-    assert [part.command.env["LAMBDOCK_WORKER_ID"] for part in parts[2:4]] == ["host-1", "host-2"]
+    assert [part.command.env["LAMBDOCK_WORKER_ID"] for part in parts[2:4]] == ["host", "host-2"]
+    directories = [part.command.env["LAMBDOCK_STATE_DIR"] for part in parts]
+    assert directories == ["/var/lib/x y"] * 3 + ["/var/lib/x y/workers/2"] + ["/var/lib/x y"] * 2
     assert [part.command.pass_fds for part in parts[1:]] == [(), (), (), (9,), (9,)]
     assert parts[5].command.env["LAMBDOCK_LISTEN_FD"] == "9"
 
@@ -241,15 +247,41 @@ def test_the_json_terminal_writes_one_object_for_each_line_and_event() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("workers", "expected"), [([{}, {}], 2), ({"a": {}}, 1), (3, 3), (None, 0), (True, 0), ("x", 0)]
-)
-def test_workers_are_counted_in_any_form(workers: object, expected: int) -> None:
-    assert worker_count({"workers": workers}) == expected
+def test_a_worker_is_there_when_a_life_of_its_name_is() -> None:
+    body = {"workers": {"host@3": {}, "host-2@1": {}}}
+
+    assert has_worker(body, "host")
+    assert has_worker(body, "host-2")
+    assert not has_worker(body, "hos")
+    assert not has_worker({}, "host")
 
 
-def test_a_health_page_without_a_count_is_believed_by_its_status() -> None:
-    assert has_workers(200, {"parts": {"redis": "ok"}}, 2)
-    assert not has_workers(503, {"parts": {"workers": "none"}}, 2)
-    assert has_workers(503, {"workers": 2}, 2)
-    assert not has_workers(200, {"workers": 1}, 2)
+def test_a_controller_is_there_when_its_own_process_says_so() -> None:
+    body = {"parts": {"redis": "ok"}, "controllers": {"a": {"host": "h", "pid": 7}}}
+
+    assert has_controller(body, "h", 7)
+    assert not has_controller(body, "h", 8)
+    assert not has_controller(body, "other", 7)
+    assert has_controller({"parts": {"redis": "no answer"}, "controllers": {}}, "h", 8)
+
+
+def test_the_first_worker_keeps_name_and_directory_when_others_join() -> None:
+    (alone,) = worker_places(1, "host", Path("/s"))
+    first, second, third = worker_places(3, "host", Path("/s"))
+
+    assert first == alone == WorkerPlace(worker_id="host", state_dir=Path("/s"))
+    assert second == WorkerPlace(worker_id="host-2", state_dir=Path("/s/workers/2"))
+    assert third.state_dir == Path("/s/workers/3")
+
+
+def test_counts_of_processes_come_from_the_environment() -> None:
+    settings = ServeSettings.read({"LAMBDOCK_WORKERS": "3", "LAMBDOCK_CONTROLLERS": "2"})
+
+    assert (settings.workers, settings.controllers) == (3, 2)
+    assert ServeSettings.read({}).workers == 1
+
+
+@pytest.mark.parametrize("written", ["0", "65", "two", "-1", "1.5", "²"])
+def test_an_impossible_count_is_named(written: str) -> None:
+    with pytest.raises(UsageError, match="LAMBDOCK_WORKERS"):
+        ServeSettings.read({"LAMBDOCK_WORKERS": written})

@@ -75,7 +75,33 @@ async def test_a_file_url_opens_a_directory(tmp_path: Path) -> None:
     assert (tmp_path / "with space" / sha256[:2] / sha256[2:4] / sha256).exists()
 
 
-@pytest.mark.parametrize("url", ["", "/plain", "file://", "file:///", "file://host/x", "s3://bucket", "file:///x?y=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/plain",
+        "file://",
+        "file:///",
+        "file://host/x",
+        "file:///x?y=1",
+        "http://host/bucket",
+        "s3://",
+        "s3:///prefix",
+        "s3://UPPER",
+        "s3://bucket?endpoint=",
+        "s3://bucket?endpoint=minio:9000",
+        "s3://bucket?endpoint=http://key:secret@minio:9000",
+        "s3://bucket?endpoint=http://a&endpoint=http://b",
+        "s3://bucket?secret=x",
+        "s3://bucket/prefix#x",
+    ],
+)
 def test_other_urls_are_refused_with_the_settings_name(url: str) -> None:
     with pytest.raises(ValueError, match="LAMBDOCK_BLOB_URL"):
         open_blob_store(url)
+
+
+def test_a_refused_url_is_told_without_the_secret_in_it() -> None:
+    with pytest.raises(ValueError, match="credentials do not belong") as refused:
+        open_blob_store("s3://key:secret@bucket/prefix")
+    assert "secret" not in str(refused.value)

@@ -138,6 +138,10 @@ async def test_without_suspects_there_is_no_second_look() -> None:
     assert world.looks == 1
 
 
+async def collect(blobs: MemoryBlobStore, world: Any) -> int:
+    return await collect_blobs(blobs, world, world, second_look_s=0.0)
+
+
 async def test_old_blobs_that_nothing_refers_to_are_removed() -> None:
     now = [0.0]
     blobs = MemoryBlobStore(lambda: now[0])
@@ -145,9 +149,41 @@ async def test_old_blobs_that_nothing_refers_to_are_removed() -> None:
     now[0] = BLOB_AGE_S + 1
     young = await blobs.put(b"young")
     world: Any = World(referenced={released}, queued={queued})
-    assert await collect_blobs(blobs, world, world) == 1
+    assert await collect(blobs, world) == 1
     assert {sha256 async for sha256, _ in blobs.list()} == {released, queued, young}
     assert not await blobs.exists(unneeded)
+
+
+async def test_a_blob_that_is_named_again_before_the_second_look_stays() -> None:
+    """A layer is deleted while a function is being made of it: for a moment nobody names its blob."""
+    now = [0.0]
+    blobs = MemoryBlobStore(lambda: now[0])
+    sha256, unneeded = [await blobs.put(data) for data in (b"layer", b"unneeded")]
+    now[0] = BLOB_AGE_S + 1
+
+    class NamedAgain(World):
+        async def event_blobs(self) -> set[str]:
+            self.referenced.add(sha256)
+            return set()
+
+    assert await collect(blobs, NamedAgain()) == 1
+    assert await blobs.exists(sha256)
+    assert not await blobs.exists(unneeded)
+
+
+async def test_what_can_t_be_read_lets_nothing_be_removed() -> None:
+    now = [0.0]
+    blobs = MemoryBlobStore(lambda: now[0])
+    sha256 = await blobs.put(b"of an image")
+    now[0] = BLOB_AGE_S + 1
+
+    class Unreadable(World):
+        async def referenced_blobs(self) -> set[str]:
+            raise ValueError("the manifest of a later release")
+
+    with pytest.raises(ValueError, match="later release"):
+        await collect(blobs, Unreadable())
+    assert await blobs.exists(sha256)
 
 
 async def test_a_blob_that_is_put_again_during_the_collection_stays() -> None:
@@ -162,5 +198,5 @@ async def test_a_blob_that_is_put_again_during_the_collection_stays() -> None:
             return set()
 
     world: Any = PutAgain()
-    assert await collect_blobs(blobs, world, world) == 0
+    assert await collect(blobs, world) == 0
     assert await blobs.exists(sha256)

@@ -66,10 +66,12 @@ def test_defaults_keep_everything_below_the_state_directory(monkeypatch: pytest.
         ("LISTEN", "0.0.0.0:4566"),
         ("LISTEN", "4566"),
         ("LISTEN", "127.0.0.1:99999"),
-        ("BLOB_URL", "s3://bucket"),
+        ("BLOB_URL", "ftp://bucket"),
         ("ACCOUNT_CONCURRENCY", "99"),
         ("ALLOWED_HOSTS", "http://a.example.org"),
         ("TRANSFER_LISTEN", "here"),
+        ("S3_ENDPOINT", "127.0.0.1:9000"),
+        ("S3_ENDPOINT", "http://key:secret@127.0.0.1:9000"),
     ],
 )
 def test_impossible_settings_refuse_to_start_by_name(
@@ -77,6 +79,21 @@ def test_impossible_settings_refuse_to_start_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=f"LAMBDOCK_{variable}"):
         settings(monkeypatch, tmp_path, **{variable: value})
+
+
+def test_half_of_the_credentials_for_s3_names_the_other_half(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="LAMBDOCK_S3_SECRET_KEY") as caught:
+        settings(monkeypatch, tmp_path, S3_ACCESS_KEY="visible")
+    monkeypatch.delenv("LAMBDOCK_S3_ACCESS_KEY")
+    with pytest.raises(ValueError, match="LAMBDOCK_S3_ACCESS_KEY") as also_caught:
+        settings(monkeypatch, tmp_path, S3_SECRET_KEY="hidden")
+    assert "hidden" not in f"{caught.value}{also_caught.value}"
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = settings(monkeypatch, tmp_path, S3_ACCESS_KEY="key", S3_SECRET_KEY="hidden")
+    assert "hidden" not in repr(made)
+    assert made.s3_secret_key.get_secret_value() == "hidden"
 
 
 def test_a_container_published_on_loopback_may_listen_everywhere(

@@ -6,73 +6,30 @@ import asyncio
 
 import pytest
 
-from contract.blobs.memory import MemoryBlobStore
-from controller.core import build_core
 from controller.domain.arn import LATEST, FunctionIdentifier
 from controller.domain.errors import PlatformError, ResourceConflictError
-from controller.domain.function import Function, PreparationFailure, Settings, State, UpdateStatus
-from controller.resources.functions.service import NewCode, NewFunction
+from controller.domain.function import PreparationFailure, State, UpdateStatus
 from controller.resources.versions.service import Publication
-from controller.storage.memory import MemoryStore
-from tests.fakes.api_server import zip_of
-from tests.fakes.controller_ports import MemoryDirectory, MemoryQueue, TickingStamps
+from tests.fakes.control_plane import ACCOUNT, NAME, REGION, ControlPlane
 
-ACCOUNT, REGION = "000000000000", "us-east-1"
-NAME = FunctionIdentifier(name="f")
 FAILURE = PreparationFailure(reason_code="InvalidRuntime", reason="no image")
 
 
-class World:
-    """The services on memory, with shorthands."""
-
-    def __init__(self) -> None:
-        self.store, self.directory, self.queue = MemoryStore(), MemoryDirectory(), MemoryQueue()
-        self.core = build_core(
-            store=self.store,
-            blobs=MemoryBlobStore(),
-            directory=self.directory,
-            queue=self.queue,
-            account_concurrency=1000,
-            stamps=TickingStamps(),
-        )
-
-    async def create(self) -> None:
-        settings = Settings(runtime="python3.13", role="arn:aws:iam::000000000000:role/r", handler="app.handler")
-        await self.core.functions.create(
-            NewFunction(account=ACCOUNT, region=REGION, name="f", settings=settings, zip_file=zip_of(), tags={})
-        )
-
-    async def update(self, source: str = "x = 1\n") -> None:
-        await self.core.functions.update_code(ACCOUNT, REGION, NAME, NewCode(zip_file=zip_of(source)))
-
-    async def finish(self, failure: PreparationFailure | None = None) -> None:
-        while self.queue.jobs:
-            await self.core.preparation.finish_preparation(*self.queue.jobs.pop(0), failure)
-
-    async def function(self) -> Function:
-        found = await self.store.get(ACCOUNT, REGION, "f")
-        assert found is not None
-        return found
-
-    async def generation(self) -> int:
-        return self.directory.heads[(await self.function()).uid].generation
-
-
 @pytest.fixture
-async def world() -> World:
-    made = World()
+async def world() -> ControlPlane:
+    made = ControlPlane()
     await made.create()
     return made
 
 
-async def test_the_stored_uids_are_those_of_living_functions(world: World) -> None:
+async def test_the_stored_uids_are_those_of_living_functions(world: ControlPlane) -> None:
     uid = (await world.function()).uid
     assert await world.core.preparation.stored_uids() == {uid}
     await world.core.functions.delete(ACCOUNT, REGION, NAME)
     assert await world.core.preparation.stored_uids() == set()
 
 
-async def test_a_new_function_is_invocable_once_prepared(world: World) -> None:
+async def test_a_new_function_is_invocable_once_prepared(world: ControlPlane) -> None:
     pending = await world.core.resolver.resolve(ACCOUNT, REGION, NAME)
     with pytest.raises(ResourceConflictError, match="Pending"):
         pending.check_invocable()
@@ -87,7 +44,7 @@ async def test_a_new_function_is_invocable_once_prepared(world: World) -> None:
     assert resolved.function_arn == "arn:aws:lambda:us-east-1:000000000000:function:f"
 
 
-async def test_the_old_release_serves_until_the_new_one_is_prepared(world: World) -> None:
+async def test_the_old_release_serves_until_the_new_one_is_prepared(world: ControlPlane) -> None:
     await world.finish()
     old = await world.core.resolver.resolve(ACCOUNT, REGION, NAME)
     await world.update()
@@ -102,7 +59,7 @@ async def test_the_old_release_serves_until_the_new_one_is_prepared(world: World
     assert await world.generation() == 2
 
 
-async def test_a_failed_update_keeps_the_old_release_and_generation(world: World) -> None:
+async def test_a_failed_update_keeps_the_old_release_and_generation(world: ControlPlane) -> None:
     await world.finish()
     old = await world.core.resolver.resolve(ACCOUNT, REGION, NAME)
     await world.update()
@@ -114,7 +71,7 @@ async def test_a_failed_update_keeps_the_old_release_and_generation(world: World
     assert await world.generation() == 1
 
 
-async def test_a_preparation_may_finish_twice_and_late(world: World) -> None:
+async def test_a_preparation_may_finish_twice_and_late(world: ControlPlane) -> None:
     job = world.queue.jobs[0]
     await world.finish()
     await world.update()
@@ -126,7 +83,7 @@ async def test_a_preparation_may_finish_twice_and_late(world: World) -> None:
     assert (await world.function()).head.update_status is UpdateStatus.IN_PROGRESS
 
 
-async def test_success_is_not_told_before_admission_knows(world: World) -> None:
+async def test_success_is_not_told_before_admission_knows(world: ControlPlane) -> None:
     await world.finish()
     await world.update()
     world.directory.failure = ConnectionError("away")
@@ -141,7 +98,7 @@ async def test_success_is_not_told_before_admission_knows(world: World) -> None:
     assert (await world.function()).head.update_status is UpdateStatus.SUCCESSFUL
 
 
-async def test_after_a_crash_between_admission_and_sql_a_later_failure_cannot_turn_back(world: World) -> None:
+async def test_after_a_crash_between_admission_and_sql_a_later_failure_cannot_turn_back(world: ControlPlane) -> None:
     await world.finish()
     await world.update()
     job = world.queue.jobs[0]
@@ -167,7 +124,7 @@ async def test_after_a_crash_between_admission_and_sql_a_later_failure_cannot_tu
 
 
 async def test_a_lost_queue_loses_no_preparation() -> None:
-    world = World()
+    world = ControlPlane()
     world.queue.failure = ConnectionError("away")
     world.directory.failure = ConnectionError("away")
     await world.create()
@@ -180,7 +137,7 @@ async def test_a_lost_queue_loses_no_preparation() -> None:
     assert await world.generation() == 1
 
 
-async def test_a_reservation_while_a_preparation_runs_disturbs_neither(world: World) -> None:
+async def test_a_reservation_while_a_preparation_runs_disturbs_neither(world: ControlPlane) -> None:
     await world.finish()
     await world.update()
     await world.core.concurrency.put(ACCOUNT, REGION, NAME, 5)
@@ -193,7 +150,7 @@ async def test_a_reservation_while_a_preparation_runs_disturbs_neither(world: Wo
     assert (head.generation, head.reserved_concurrency) == (2, 5)
 
 
-async def test_concurrent_reservations_leave_store_and_admission_agreed(world: World) -> None:
+async def test_concurrent_reservations_leave_store_and_admission_agreed(world: ControlPlane) -> None:
     await world.finish()
 
     await asyncio.gather(*(world.core.concurrency.put(ACCOUNT, REGION, NAME, wanted) for wanted in range(10)))
@@ -202,7 +159,7 @@ async def test_concurrent_reservations_leave_store_and_admission_agreed(world: W
     assert world.directory.heads[function.uid].reserved_concurrency == function.reserved_concurrency
 
 
-async def test_a_function_deleted_while_being_prepared_stays_deleted(world: World) -> None:
+async def test_a_function_deleted_while_being_prepared_stays_deleted(world: ControlPlane) -> None:
     job = world.queue.jobs[0]
     await world.core.functions.delete(ACCOUNT, REGION, NAME)
 
@@ -212,7 +169,7 @@ async def test_a_function_deleted_while_being_prepared_stays_deleted(world: Worl
     assert [head async for head in world.core.heads.list_heads()] == []
 
 
-async def test_published_versions_share_the_functions_limits_and_have_keys_of_their_own(world: World) -> None:
+async def test_published_versions_share_the_functions_limits_and_have_keys_of_their_own(world: ControlPlane) -> None:
     await world.finish()
     await world.core.versions.publish(ACCOUNT, REGION, NAME, Publication())
     await world.update()
@@ -224,10 +181,10 @@ async def test_published_versions_share_the_functions_limits_and_have_keys_of_th
     assert (resolved.launch.generation, resolved.executed_version) == (2, "1")
     assert resolved.function_arn.endswith(":f:1")
     assert len([head async for head in world.core.heads.list_heads()]) == 1
-    assert len(await world.core.preparation.referenced_blobs()) == 2
+    assert len(await world.core.references.referenced_blobs()) == 2
 
 
-async def test_a_change_that_never_wins_the_race_is_a_platform_error(world: World) -> None:
+async def test_a_change_that_never_wins_the_race_is_a_platform_error(world: ControlPlane) -> None:
     async def never(*_arguments: object) -> bool:
         return False
 

@@ -12,12 +12,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from controller.core import Store
+from controller.images.ports import ImageStore
 from controller.storage.memory import MemoryStore
+from controller.storage.memory_images import MemoryImageStore
 from controller.storage.migrate import migrate
 from controller.storage.sql.engine import Database, create_engine
+from controller.storage.sql.images import SqlImageStore
 from controller.storage.sql.store import SqlStore
 from controller.storage.sql.tables import metadata
 from tests.suites.function_store import FunctionStoreSuite, function
+from tests.suites.image_store import ImageStoreSuite
 
 
 class TestMemoryStore(FunctionStoreSuite):
@@ -32,6 +36,21 @@ class TestSqliteStore(FunctionStoreSuite):
         engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/state/lambdock.db")
         await migrate(engine)
         yield SqlStore(Database(engine))
+        await engine.dispose()
+
+
+class TestMemoryImageStore(ImageStoreSuite):
+    @pytest.fixture
+    async def images(self) -> ImageStore:
+        return MemoryImageStore()
+
+
+class TestSqliteImageStore(ImageStoreSuite):
+    @pytest.fixture
+    async def images(self, tmp_path: Path) -> AsyncIterator[ImageStore]:  # type: ignore[override]
+        engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/lambdock.db")
+        await migrate(engine)
+        yield SqlImageStore(Database(engine))
         await engine.dispose()
 
 

@@ -74,7 +74,7 @@ def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     compose = (installation.ROOT / "docker-compose.yml").read_text()
     example = installation.EXAMPLE.read_text()
 
-    used = set(re.findall(r"\$\{([A-Z_]+)", compose)) - {"LAMBDOCK_VERSION"}
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", compose)) - {"LAMBDOCK_VERSION"}
 
     assert used
     assert {name for name in used if not re.search(rf"^#?{name}=", example, re.MULTILINE)} == set()

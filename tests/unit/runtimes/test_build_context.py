@@ -28,9 +28,9 @@ def test_equal_sources_in_different_places_give_equal_names_and_archives(
     folder: Path, authorities: Path, tmp_path: Path
 ) -> None:
     copy = folder.rename(tmp_path / "elsewhere")
-    first = gather(copy, authorities, {"runtime": "a"})
+    first = gather([copy], authorities, {"runtime": "a"})
     (copy / "Dockerfile").touch()
-    second = gather(copy.rename(folder), authorities, {"runtime": "a"})
+    second = gather([copy.rename(folder)], authorities, {"runtime": "a"})
 
     assert first.digest() == second.digest()
     assert first.tar() == second.tar()
@@ -38,7 +38,7 @@ def test_equal_sources_in_different_places_give_equal_names_and_archives(
 
 def test_every_input_changes_the_name(folder: Path, authorities: Path) -> None:
     def digest(runtime: str = "a") -> str:
-        return gather(folder, authorities, {"runtime": runtime}).digest()
+        return gather([folder], authorities, {"runtime": runtime}).digest()
 
     seen = [digest(), digest("b")]
     (folder / "Dockerfile").write_text("FROM base\n")
@@ -54,16 +54,16 @@ def test_every_input_changes_the_name(folder: Path, authorities: Path) -> None:
 
 
 def test_compiled_files_and_inputs_of_pinned_lists_are_left_out(folder: Path, authorities: Path) -> None:
-    before = gather(folder, authorities, {}).digest()
+    before = gather([folder], authorities, {}).digest()
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").write_bytes(b"")
     (folder / "requirements.in").write_text("boto3\n")
 
-    assert gather(folder, authorities, {}).digest() == before
+    assert gather([folder], authorities, {}).digest() == before
 
 
 def test_archive_has_the_authorities_directory_even_when_the_host_has_none(folder: Path, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(gather(folder, tmp_path / "missing", {}).tar())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(gather([folder], tmp_path / "missing", {}).tar())) as archive:
         modes = {item.name: item.mode for item in archive}
 
     assert modes == {"extra-ca": 0o755, "Dockerfile": 0o644, "start": 0o755}

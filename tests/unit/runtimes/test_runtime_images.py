@@ -102,6 +102,29 @@ async def test_concurrent_callers_share_one_build_within_and_across_processes(st
     assert [call for call in stub.calls if call.startswith("build")] == ["build on python:3.12-slim-bookworm"]
 
 
+async def test_builds_of_one_family_on_one_base_come_one_after_another(stub: EngineStub, make: Any) -> None:
+    """The later one finds their common steps done."""
+    under_way: list[str] = []
+    together: list[int] = []
+    real = stub.build
+
+    def build(*, tag: str, **options: Any) -> Iterator[dict[str, str]]:
+        under_way.append(tag)
+        together.append(len(under_way))
+        yield from real(tag=tag, **options)
+        under_way.remove(tag)
+
+    stub.build = build  # type: ignore[method-assign]
+    stub.in_registry = {"own:1"}
+    mapping = {"nodejs20.x": "own:1", "nodejs22.x": "own:1"}
+    one, another = make(mapping=mapping), make(mapping=mapping)
+
+    tags = await asyncio.gather(one.ensure("nodejs20.x", "arm64"), another.ensure("nodejs22.x", "arm64"))
+
+    assert len(set(tags)) == 2
+    assert together == [1, 1]
+
+
 async def test_unreachable_registry_is_not_asked_again_for_a_while(stub: EngineStub, make: Any, clock: Clock) -> None:
     stub.registry_answers = False
     images = make()
@@ -163,7 +186,7 @@ async def test_named_image_without_the_gate_becomes_the_base(stub: EngineStub, m
 
 
 async def test_named_image_with_the_gate_serves_runtimes_without_a_recipe(stub: EngineStub, make: Any) -> None:
-    labels = {"lambdock.gate": "1", "lambdock.runtime": "go1.x"}
+    labels = {"lambdock.gate": "2", "lambdock.runtime": "go1.x"}
     stub.present["own:1"] = {"Architecture": "arm64", "Config": {"Labels": labels}}
 
     assert await make(mapping={"go1.x": "own:1"}).ensure("go1.x", "arm64") == "own:1"

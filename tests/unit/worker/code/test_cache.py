@@ -10,7 +10,7 @@ import pytest
 
 from contract.blobs.memory import MemoryBlobStore
 from tests.unit.worker.waiting import wait_until
-from worker.code import cache as cache_module
+from worker.code import trees
 from worker.code.cache import CodeCache, CodeUnavailableError
 
 
@@ -115,7 +115,7 @@ async def test_the_least_recently_used_go_first_and_the_used_never(
     keys = [await blobs.put(package(letter * 40)) for letter in "abcd"]
     paths = [await cache.ensure(key) for key in keys]
     assert await cache.evict(set()) == 0  # all have just been asked for
-    monkeypatch.setattr(cache_module, "MIN_RESIDENCY_S", 0.0)
+    monkeypatch.setattr(trees, "MIN_RESIDENCY_S", 0.0)
     await cache.ensure(keys[1])
     assert await cache.evict({keys[0]}) == 2
     assert [path.exists() for path in paths] == [True, True, False, False]

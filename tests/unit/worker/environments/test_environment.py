@@ -17,6 +17,7 @@ from tests.fakes.memory_driver import MemoryDriver, MemorySandbox
 from tests.unit.worker.runtime_api.client import NEXT, Runtime, post
 from tests.waiting import wait_until
 from worker.environments.environment import Environment, EnvironmentParts, Invocation, InvocationResult
+from worker.environments.provisions import Provisions
 from worker.environments.state import State
 from worker.logs.store import LogStore
 
@@ -108,7 +109,7 @@ async def stage(tmp_path: Path, launch: LaunchSpec = LAUNCH) -> AsyncIterator[St
 
 async def ready(stage: Stage) -> Runtime:
     """Start the environment with a runtime that asks for its first event."""
-    starting = asyncio.create_task(stage.environment.start("image:tag", Path("/code")))
+    starting = asyncio.create_task(stage.environment.start(Provisions(image="image:tag", code_dir=Path("/code"))))
     runtime = await stage.runtime()
     await runtime.send(NEXT)
     await starting
@@ -183,7 +184,7 @@ async def test_an_end_before_the_first_event_is_told_with_the_id_of_the_invocati
     tmp_path: Path, code: int, oom_killed: bool, kind: str, text: str
 ) -> None:
     async with stage(tmp_path) as it:
-        starting = asyncio.create_task(it.environment.start("image:tag", Path("/code")))
+        starting = asyncio.create_task(it.environment.start(Provisions(image="image:tag", code_dir=Path("/code"))))
         await it.released()
         it.log("Traceback\n")
         it.exit(code, oom_killed=oom_killed)
@@ -206,7 +207,7 @@ async def test_a_reported_init_error_is_the_first_answer_and_the_next_invocation
     tmp_path: Path,
 ) -> None:
     async with stage(tmp_path) as it:
-        starting = asyncio.create_task(it.environment.start("image:tag", Path("/code")))
+        starting = asyncio.create_task(it.environment.start(Provisions(image="image:tag", code_dir=Path("/code"))))
         runtime = await it.runtime()
         await runtime.ask(post("init/error", b'{"errorType": "Own"}', Lambda_Runtime_Function_Error_Type="Own"))
         await starting

@@ -16,6 +16,7 @@ from tests.fakes.memory_driver import MemoryDriver
 from tests.fakes.played_runtime import Stage, launch_spec
 from tests.waiting import wait_until
 from worker.environments.environment import Environment, Invocation, InvocationResult
+from worker.environments.provisions import Provisions
 from worker.environments.state import State
 from worker.sandbox.driver import Sandbox, SandboxSpec, SandboxStartFailedError
 
@@ -33,7 +34,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def started(stage: Stage, *parts: str, **changes: Any) -> Environment:
     stage.parts = deque(parts or ["answer"])
     environment = stage.environment(**changes)
-    await environment.start("image:1", Path("/code"))
+    await environment.start(Provisions(image="image:1", code_dir=Path("/code")))
     return environment
 
 
@@ -164,7 +165,7 @@ async def test_a_start_that_fails_leaves_nothing_and_stop_is_still_allowed(stage
     stage.driver.before_start = refuse
     environment = stage.environment()
     with pytest.raises(SandboxStartFailedError, match="engine away"):
-        await environment.start("image:1", Path("/code"))
+        await environment.start(Provisions(image="image:1", code_dir=Path("/code")))
     await environment.stop()
     assert environment.state is State.DEAD
 
@@ -172,7 +173,7 @@ async def test_a_start_that_fails_leaves_nothing_and_stop_is_still_allowed(stage
 async def test_a_start_that_is_cancelled_during_initialisation_leaves_nothing_after_stop(stage: Stage) -> None:
     stage.parts = deque(["init_hang"])
     environment = stage.environment()
-    start = asyncio.create_task(environment.start("image:1", Path("/code")))
+    start = asyncio.create_task(environment.start(Provisions(image="image:1", code_dir=Path("/code"))))
     await wait_until(lambda: bool(stage.driver.live), "its sandbox is there")
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
@@ -226,11 +227,11 @@ async def test_two_stops_wait_for_one_end_which_survives_the_cancellation_of_eit
 async def test_a_slow_initialisation_holds_up_nobody_elses_start(stage: Stage) -> None:
     stage.parts = deque(["init_hang", "init_hang", "init_hang", "answer"])
     slow = [stage.environment() for _ in range(3)]
-    starting = [asyncio.create_task(each.start("image:1", Path("/code"))) for each in slow]
+    starting = [asyncio.create_task(each.start(Provisions(image="image:1", code_dir=Path("/code")))) for each in slow]
     await wait_until(lambda: len(stage.parts) == 1, "three initialise")
     quick = stage.environment()
     async with asyncio.timeout(5):
-        await quick.start("image:1", Path("/code"))
+        await quick.start(Provisions(image="image:1", code_dir=Path("/code")))
 
     assert quick.state is State.IDLE
     for task in starting:

@@ -14,9 +14,11 @@ from contract.launch import LaunchSpec
 from tests.fakes.played_runtime import CATALOG, Stage, launch_spec
 from tests.fakes.recording_operations import RecordingOperations
 from tests.waiting import wait_until
+from worker.code.layers import merged_key
 from worker.environments import pool as pool_module
 from worker.environments.environment import Environment, Invocation
 from worker.environments.pool import EnvironmentPool
+from worker.environments.provisions import Provisions
 from worker.environments.state import State
 from worker.sandbox.driver import SandboxSpec, SandboxStartFailedError
 
@@ -24,11 +26,8 @@ KEY = "uid:$LATEST:1"
 
 
 class Launcher:
-    async def image(self, launch: LaunchSpec) -> str:
-        return f"image:{launch.runtime}"
-
-    async def code(self, launch: LaunchSpec) -> Path:
-        return Path("/code") / launch.code_sha256
+    async def provide(self, launch: LaunchSpec) -> Provisions:
+        return Provisions(image=f"image:{launch.runtime}", code_dir=Path("/code") / launch.code_sha256)
 
 
 @dataclass
@@ -321,6 +320,12 @@ async def test_the_code_of_environments_that_live_is_in_use(world: World) -> Non
     assert world.pool.counts() == {"idle": 1}
     await world.pool.give_up(environment)
     assert world.pool.code_in_use() == set()
+
+
+async def test_the_layers_of_environments_that_live_are_in_use_alone_and_merged(world: World) -> None:
+    environment = await world.cold("a", code_sha256="abc", layers=["d", "e"])
+    assert world.pool.code_in_use() == {"abc", "d", "e", merged_key(["d", "e"])}
+    await world.pool.give_up(environment)
 
 
 async def refuse(_: SandboxSpec) -> None:

@@ -7,7 +7,8 @@ import asyncio
 from tests.unit.worker.runtime_api.client import NEXT, platform, post
 from tests.unit.worker.runtime_api.test_server import event
 from tests.unit.worker.waiting import wait_until
-from worker.runtime_api.protocol import MAX_HEADERS, MAX_PIPELINED, TIME_BURST_S, TIME_SHARE, Connections
+from worker.runtime_api.protocol import MAX_HEADERS, MAX_PIPELINED, Connections
+from worker.time_share import BURST_S, SHARE
 
 UNKNOWN = b"GET /x HTTP/1.1\r\n\r\n"
 
@@ -51,23 +52,23 @@ async def test_a_body_in_tiny_pieces_arrives_whole() -> None:
 
 async def test_time_is_given_back_only_as_fast_as_it_is_earned() -> None:
     connections = Connections(asyncio.get_running_loop())
-    connections.charge(TIME_BURST_S / 2)
-    assert not connections.is_held
+    connections.share.charge(BURST_S / 2)
+    assert not connections.share.is_held
 
     began = asyncio.get_running_loop().time()
-    connections.charge(TIME_BURST_S)
+    connections.share.charge(BURST_S)
 
-    assert connections.is_held
-    await wait_until(lambda: not connections.is_held, "its time is made up for")
-    assert asyncio.get_running_loop().time() - began > TIME_BURST_S / 2 / TIME_SHARE * 0.5
+    assert connections.share.is_held
+    await wait_until(lambda: not connections.share.is_held, "its time is made up for")
+    assert asyncio.get_running_loop().time() - began > BURST_S / 2 / SHARE * 0.5
 
 
 async def test_a_flood_is_held_and_its_own_runtime_is_served_afterwards() -> None:
     async with platform() as aws:
         runtime = await aws.connect()
         connections = aws.server._connections
-        connections.charge(TIME_BURST_S * 2)
-        assert connections.is_held
+        connections.share.charge(BURST_S * 2)
+        assert connections.share.is_held
 
         late = await aws.connect()
         await late.send(UNKNOWN)
@@ -75,4 +76,4 @@ async def test_a_flood_is_held_and_its_own_runtime_is_served_afterwards() -> Non
 
         assert (await late.answer()).status == 404
         assert (await runtime.answer()).status == 404
-        assert not connections.is_held
+        assert not connections.share.is_held

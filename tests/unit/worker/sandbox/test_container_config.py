@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from worker.sandbox.container_config import LoopDevice, Places, Tmpfs, container_config, cpu_quota_us
-from worker.sandbox.driver import SandboxSpec
+from worker.sandbox.container_config import (
+    LoopDevice,
+    Places,
+    Tmpfs,
+    container_config,
+    cpu_quota_us,
+    foreign_config,
+    holder_config,
+)
+from worker.sandbox.driver import ProcessSpec, SandboxSpec
 from worker.sandbox.identity import Owner
 
 OWNER = Owner(cell="blue", engine_id="AB:CD", worker_id="w1", epoch=7)
@@ -19,9 +28,10 @@ SPEC = SandboxSpec(
 )
 
 
-def places(tmp: LoopDevice | Tmpfs | None = None) -> Places:
+def places(tmp: LoopDevice | Tmpfs | None = None, layers_dir: str | None = None) -> Places:
     return Places(
         code_dir="/host/code",
+        layers_dir=layers_dir,
         run_dir="/host/run",
         hosts_file="/host/hosts",
         resolv_file="/host/resolv",
@@ -82,6 +92,73 @@ def test_every_mount_but_tmp_is_a_private_read_only_bind() -> None:
     assert mounts["/var/task"]["Source"] == "/host/code"
     assert tmp["VolumeOptions"]["DriverConfig"]["Options"]["device"] == "/dev/loop3"
     assert "Source" not in tmp
+
+
+def test_layers_are_mounted_read_only_at_opt() -> None:
+    config = container_config(SPEC, OWNER, places(layers_dir="/host/merged"), has_swappiness=True)
+
+    mounts = {mount["Target"]: mount for mount in config["HostConfig"]["Mounts"]}
+    assert mounts["/opt"] == {"Type": "bind", "Source": "/host/merged", "Target": "/opt", "ReadOnly": True}
+
+
+FOREIGN_SPEC = replace(SPEC, holder_image="holder:1", code_dir=None, volumes=("/data", "tmp/", "/data/", "/etc/hosts"))
+PROCESS = ProcessSpec(argv=("/entry", "x"), env={"A": "1", "B": "a=b"}, cwd="/w")
+FOREIGN = foreign_config(FOREIGN_SPEC, PROCESS, OWNER, places(), holder_id="abc", has_swappiness=True)
+
+
+def test_a_foreign_image_is_as_isolated_as_ours() -> None:
+    ours, foreign = dict(CONFIG["HostConfig"]), dict(FOREIGN["HostConfig"])
+    differing = {name for name in ours | foreign if ours.get(name) != foreign.get(name)}
+
+    assert differing == {"NetworkMode", "Sysctls", "Mounts"}, "the network is its holder's, which has these"
+    assert foreign["NetworkMode"] == "container:abc"
+    assert (FOREIGN["User"], FOREIGN["Labels"], FOREIGN["Healthcheck"]) == (
+        CONFIG["User"],
+        CONFIG["Labels"],
+        {"Test": ["NONE"]},
+    )
+
+
+def test_a_foreign_image_s_process_is_given_whole() -> None:
+    assert (FOREIGN["Entrypoint"], FOREIGN["Cmd"], FOREIGN["WorkingDir"]) == (["/entry", "x"], [], "/w")
+    assert FOREIGN["Env"] == ["A=1", "B=a=b", "HOSTNAME"]
+    named = replace(PROCESS, env={"HOSTNAME": "mine"})
+    assert foreign_config(FOREIGN_SPEC, named, OWNER, places(), holder_id="abc", has_swappiness=True)["Env"] == [
+        "HOSTNAME=mine"
+    ]
+
+
+def test_a_foreign_image_s_volumes_are_read_only_and_never_in_the_place_of_ours() -> None:
+    mounts = {mount["Target"]: mount for mount in FOREIGN["HostConfig"]["Mounts"]}
+
+    assert set(mounts) == {"/etc/hosts", "/etc/resolv.conf", "/tmp", "/data"}
+    assert len(mounts) == len(FOREIGN["HostConfig"]["Mounts"])
+    assert (mounts["/data"]["Type"], mounts["/data"]["ReadOnly"]) == ("volume", True)
+    assert mounts["/data"]["VolumeOptions"]["Labels"]["lambdock.worker"] == "w1"
+    assert mounts["/tmp"]["VolumeOptions"]["DriverConfig"]["Options"]["device"] == "/dev/loop3"
+    assert mounts["/etc/hosts"]["Type"] == "bind"
+
+
+def test_an_image_with_too_many_volumes_is_refused() -> None:
+    spec = replace(FOREIGN_SPEC, volumes=tuple(f"/v{number}" for number in range(65)))
+
+    with pytest.raises(ValueError, match="65 volumes"):
+        foreign_config(spec, PROCESS, OWNER, places(), holder_id="abc", has_swappiness=True)
+
+
+def test_a_holder_has_the_network_and_nothing_of_the_function_s() -> None:
+    config = holder_config(FOREIGN_SPEC, OWNER, places(), has_swappiness=True)
+
+    assert config["Image"] == "holder:1"
+    assert config["Labels"] == CONFIG["Labels"]
+    assert config["HostConfig"]["NetworkMode"] == "lambdock-blue"
+    assert config["HostConfig"]["Sysctls"] == CONFIG["HostConfig"]["Sysctls"]
+    assert config["HostConfig"]["Memory"] == 64 << 20
+    assert {mount["Target"] for mount in config["HostConfig"]["Mounts"]} == {
+        "/run/lambdock",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+    }
 
 
 def test_labels_of_ownership_win_over_the_specs() -> None:

@@ -49,10 +49,10 @@ async def upstream() -> AsyncIterator[Callable[..., object]]:
 async def forward() -> AsyncIterator[Callable[..., tuple[str, int]]]:
     forwarders = []
 
-    def make(*resolvers: dns.Resolver) -> tuple[str, int]:
+    def make(*resolvers: dns.Resolver, names: dict[str, str] | None = None) -> tuple[str, int]:
         udp = namespace.open_udp("127.0.0.1", 0)
         address = udp.getsockname()
-        forwarders.append(DnsForwarder(udp, namespace.open_listener(*address), resolvers))
+        forwarders.append(DnsForwarder(udp, namespace.open_listener(*address), resolvers, names))
         forwarders[-1].start()
         return address
 
@@ -62,11 +62,11 @@ async def forward() -> AsyncIterator[Callable[..., tuple[str, int]]]:
         forwarder.close()
 
 
-async def ask(address: tuple[str, int]) -> bytes:
+async def ask(address: tuple[str, int], query: bytes = QUERY) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.connect(address)
-        client.send(QUERY)
+        client.send(query)
         async with asyncio.timeout(5):
             return await asyncio.get_running_loop().sock_recv(client, 512)
 
@@ -159,3 +159,55 @@ async def test_names_of_one_label_are_not_asked_for(
 @pytest.mark.parametrize("rest", [b"", b"\0", b"\xc0\x0c", b"\x05red"])
 def test_a_query_that_is_cut_short_names_nothing_local(rest: bytes) -> None:
     assert not dns.is_local_name(QUERY[:12] + rest)
+
+
+def query_for(name: str, kind: int = 1) -> bytes:
+    labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
+    return QUERY[:12] + labels + b"\0" + kind.to_bytes(2, "big") + b"\0\1"
+
+
+@pytest.mark.parametrize("name", ["s3.local", "bucket.s3.local", "a.b.S3.Local"])
+async def test_own_names_and_all_below_them_are_answered_here(upstream, forward, name: str) -> None:
+    resolver, asked = await upstream(ANSWER)
+    query = query_for(name)
+
+    answer = await ask(forward(resolver, names={"S3.local.": "127.0.100.1"}), query)
+
+    assert answer[:2] == query[:2]
+    assert answer[2:12] == b"\x85\x80\0\1\0\1\0\0\0\0"
+    assert answer[12 : len(query)] == query[12:]
+    assert answer[len(query) :] == b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\x04\x7f\0\x64\1"
+    assert asked.asked == 0
+
+
+async def test_own_names_have_no_address_of_version_6(upstream, forward) -> None:
+    resolver, asked = await upstream(ANSWER)
+    query = query_for("s3.local", kind=28)
+
+    answer = await ask(forward(resolver, names={"s3.local": "127.0.100.1"}), query)
+
+    assert answer == query[:2] + b"\x85\x80\0\1\0\0\0\0\0\0" + query[12:]
+    assert asked.asked == 0
+
+
+@pytest.mark.parametrize("name", ["local", "nots3.local", "s3.local.example"])
+def test_other_names_are_not_own(name: str) -> None:
+    assert dns.own_answer(query_for(name), {"s3.local": "127.0.100.1"}) is None
+
+
+def test_own_name_of_one_label_is_answered() -> None:
+    assert dns.own_answer(query_for("minio"), {"minio": "127.0.100.1"}) is not None
+
+
+@pytest.mark.parametrize("cut", [13, 18, 22, 25])
+def test_cut_question_is_no_own_name(cut: int) -> None:
+    assert dns.own_answer(query_for("s3.local")[:cut], {"s3.local": "127.0.100.1"}) is None
+
+
+def test_own_name_needs_an_address() -> None:
+    with (
+        namespace.open_udp("127.0.0.1", 0) as udp,
+        namespace.open_listener("127.0.0.1", 0) as tcp,
+        pytest.raises(ValueError, match="elsewhere"),
+    ):
+        DnsForwarder(udp, tcp, [], {"s3.local": "elsewhere"})

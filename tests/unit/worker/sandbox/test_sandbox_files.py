@@ -88,7 +88,7 @@ async def test_gate_gets_the_assignment_once_somebody_reads(run_dir: RunDir) -> 
     gate = await run_dir.await_gate(lambda: False, 1)
     await write_assignment(gate, ProcessSpec(argv=("/bin/x",), env={"A": "ü"}))
 
-    assert os.read(reader, 4096).decode() == '{"argv":["/bin/x"],"env":{"A":"ü"},"cwd":"/var/task"}'
+    assert os.read(reader, 4096).decode() == "{\nbecome '/var/task' 'A=ü' '/bin/x'\n}\n"
     assert os.read(reader, 1) == b""
     os.close(reader)
 

@@ -1,0 +1,1 @@
+"""Container images that are pushed to the platform itself."""

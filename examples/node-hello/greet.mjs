@@ -1,0 +1,1 @@
+export const greet = (name = "world") => `${process.env.GREETING ?? "Hello"}, ${name}!`;
