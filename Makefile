@@ -67,7 +67,7 @@ docs: setup ## make docs/generated; fail if a document names a file or make targ
 requirements: setup ## compile requirements/*.txt anew from pyproject.toml
 	@bash requirements/compile.sh
 
-# Docker Engine, Redis and the tools that a worker outside a container calls.
+# Docker Engine, the servers that tests talk to, and the tools that a worker outside a container calls.
 .PHONY: engine
 engine:
-	@bash deploy/ensure-engine.sh redis sandbox images
+	@bash deploy/ensure-engine.sh redis sandbox images registry postgres busybox

@@ -49,7 +49,7 @@ class Keys:
         return f"{self.prefix}leader"
 
     def controllers(self) -> str:
-        """Sorted set: controllers that serve, as JSON, by when they last said so in ms. Expires."""
+        """Sorted set: controllers that serve, as JSON, by until when that is believed in ms. Expires."""
         return f"{self.prefix}controllers"
 
     def barrier(self) -> str:

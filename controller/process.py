@@ -30,7 +30,7 @@ from controller.invocation.versions import VersionCache
 from controller.logs.routes import logs_router
 from controller.preparation.asking import PreparationAsker
 from controller.preparation.queue import RqPreparationQueue, open_queue
-from controller.presence import Presence, present_controllers
+from controller.presence import Presence
 from controller.scheduler.recovery import Recovery
 from controller.server import SHUTDOWN_GRACE_S
 from controller.settings import ControllerSettings, split_address
@@ -116,7 +116,7 @@ async def open_api(settings: ControllerSettings) -> AsyncIterator[Services]:
                 parts.services,
                 probes={**parts.services.probes, "redis": redis_probe, "events": events_probe},
                 workers=lambda: live_workers(parts.operations),
-                controllers=lambda: present_controllers(parts.operations),
+                controllers=presence.controllers,
                 routers=(
                     invocation_router(Invoker(dispatcher, exchange), acceptor, versions, parts.services.callers),
                     logs_router(parts.operations, replies, parts.core.resolver, parts.services.callers),

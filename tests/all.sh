@@ -25,12 +25,12 @@ trap finish EXIT
 
 bash deploy/setup.sh
 took "set up"
-bash deploy/ensure-engine.sh redis sandbox images
-took "engine, redis and tools are there"
+bash deploy/ensure-engine.sh redis sandbox images registry postgres busybox
+took "engine, servers and tools are there"
 
 # A process group of its own can be ended with all that it calls.
 set -m
-.venv/bin/python -m worker.images build python3.11 python3.13 --state-dir .lambdock/test-images >"$log" 2>&1 &
+.venv/bin/python -m worker.images build python3.11 python3.13 nodejs20.x nodejs22.x --state-dir .lambdock/test-images >"$log" 2>&1 &
 images=$!
 set +m
 

@@ -36,6 +36,7 @@ class Registry:
     """Where it is: repositories are `{address}/name`."""
 
     address: str
+    directory: Path
 
     def push(self, client: Any, image: str, repository: str, tag: str = "latest") -> str:
         """Push an image of the engine as `repository:tag`; return its pinned reference. Its name here is removed."""
@@ -54,11 +55,12 @@ class Registry:
                     client.api.remove_image(reference)
         return str(pinned)
 
-    def delete(self, pinned: str) -> None:
-        """Remove an image, given by its pinned reference."""
-        name, _, digest = pinned.partition("@")
-        repository = name.partition("/")[2]
-        httpx.delete(f"http://{self.address}/v2/{repository}/manifests/{digest}").raise_for_status()
+    def forget(self, repository: str) -> None:
+        """Remove a repository with all its images.
+
+        Manifests and layers: some engines remember a manifest for a while, and would go on pulling by it.
+        """
+        shutil.rmtree(self.directory / "images/docker/registry/v2/repositories" / repository)
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def running_registry(directory: Path, *, port: int = 0, is_private: bool = False
         )
     try:
         _wait(process, port, directory / "log")
-        yield Registry(f"127.0.0.1:{port}")
+        yield Registry(f"127.0.0.1:{port}", directory)
     finally:
         process.terminate()
         process.wait(10)

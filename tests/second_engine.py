@@ -155,7 +155,8 @@ class SecondEngine:
         """Return its bridges: its own, and those of the networks that were made on it."""
         # Its own list of networks, which is there when it is not.
         store = self.folder / "data/network/files/local-kv.db"
-        made = set(re.findall(r"br-[0-9a-f]{12}", store.read_bytes().decode("latin-1"))) if store.exists() else set()
+        listed = store.read_bytes().decode("latin-1") if store.exists() else ""
+        made = re.findall(r"br-[0-9a-f]{12}|ldk[0-9a-f]{10}", listed)
         there = {link["ifname"] for link in json.loads(_run("ip", "-json", "link"))}
         return sorted(there & {self._link, *made})
 

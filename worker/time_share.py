@@ -8,6 +8,14 @@ from collections.abc import Callable
 #: Of the worker's time, one sandbox may take so much in a row, and this share of it for ever.
 BURST_S = 0.05
 SHARE = 0.25
+#: What passing on a piece of what a sandbox sends or gets costs, and each of its bytes; generously.
+_PIECE_COST_S = 0.000_03
+_BYTE_COST_S = 0.5e-9
+
+
+def piece_cost_s(size_bytes: int) -> float:
+    """Return what passing on one piece costs the worker, beside what it takes to understand it."""
+    return _PIECE_COST_S + size_bytes * _BYTE_COST_S
 
 
 class TimeShare:

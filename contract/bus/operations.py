@@ -304,6 +304,10 @@ class Operations:
         answer = await self.bus.script("announce", address, DOOR_MS if is_open else 0, token, retry_s=retry_s)
         return str(answer.decode())
 
+    async def present(self, controller: bytes, lifetime_ms: int, *, retry_s: float = 8.0) -> list[bytes]:
+        """Say that a controller serves, for so long; 0: no longer. Return all that do, as they have described it."""
+        return list(await self.bus.script("present", controller, lifetime_ms, retry_s=retry_s))
+
     async def doors(self, *, retry_s: float = 1.0) -> tuple[list[str], str]:
         """Return the addresses of the side doors, and the token that opens them ("" while there are none)."""
         token, addresses = await asyncio.gather(

@@ -23,6 +23,8 @@ from controller.packages.ports import BlobSink, ObjectSource, ObjectTooLargeErro
 STORE_DEADLINE_S = 120.0
 #: Fetched files older than this belong to a process that died: no fetch takes as long.
 STALE_S: Final = 3_600.0
+#: Of their names: the directory may have others' files.
+_PREFIX: Final = "lambdock-package-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class PackageIntake:
         #: None where the operator has named no endpoint.
         self._objects = objects
         #: Where fetched objects lie until they are blobs.
-        self._scratch = scratch or Path(tempfile.gettempdir()) / "lambdock-incoming"
+        self._scratch = scratch or Path(tempfile.gettempdir())
 
     async def take(self, source: PackageSource) -> Package:
         """Check and store a package. Raises LambdaError for whatever Lambda would not accept, and stores nothing."""
@@ -108,7 +110,7 @@ def _scratch_file(directory: Path) -> Iterator[Path]:
     """Name a file that does not exist yet, and remove it in the end, whoever made it."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _sweep(directory)
-    path = directory / uuid.uuid4().hex
+    path = directory / f"{_PREFIX}{uuid.uuid4().hex}"
     try:
         yield path
     finally:
@@ -117,7 +119,7 @@ def _scratch_file(directory: Path) -> Iterator[Path]:
 
 def _sweep(directory: Path) -> None:
     oldest = time.time() - STALE_S
-    for path in directory.iterdir():
+    for path in directory.glob(f"{_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < oldest:
                 path.unlink()

@@ -175,6 +175,7 @@ class OneAnswer:
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self.requests: list[bytes] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -189,7 +190,8 @@ class OneAnswer:
 
     def _answer_all(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while connection.recv(65_536):
+            while request := connection.recv(65_536):
+                self.requests.append(request)
                 connection.sendall(self._answer)
 
     def close(self) -> None:
@@ -246,6 +248,30 @@ def test_what_s3_refuses_is_passed_on(said: bytes, expected: tuple[int, str, str
     objects = objects_at(peer.url)
     with ApiServer(objects=objects).running() as api:
         assert refused(create, client=api.client(), Code={"S3Bucket": "bucket", "S3Key": "k"}) == expected
+    objects.close()
+    peer.close()
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_requests_are_signed_by_the_settings_or_else_by_what_boto3_finds(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "FOUND")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    # As on a machine whose AWS tools are pointed elsewhere.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    peer = OneAnswer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    keys = {"access_key": "OWN", "secret_key": "secret"} if own else {}
+    objects = S3Objects(S3Endpoint(url=peer.url, region="eu-west-1", **keys))
+
+    await objects.fetch(S3Object(bucket="bucket", key="a b/ä", version="v"), tmp_path / "code", limit_bytes=2)
+
+    (request,) = peer.requests
+    assert request.startswith(b"GET /bucket/a%20b/%C3%A4?versionId=v HTTP/1.1\r\n")
+    assert f"Credential={'OWN' if own else 'FOUND'}/".encode() in request
+    assert b"/eu-west-1/s3/aws4_request" in request
+    assert (tmp_path / "code").read_bytes() == b"ok"
     objects.close()
     peer.close()
 

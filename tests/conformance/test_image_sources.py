@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import httpx
 import pytest
 
 from tests.conformance.calls import FAST, call, refusal, unique
+from tests.conformance.image_functions import STATIC_CLIENT
 from tests.docker_archives import tar_of
+from tests.foreign_images import scratch_image, static_busybox
 from tests.images_under_test import (
     function_image,
     python_base,
     saved,
-    static_image,
     tiny_archive,
     tiny_image,
     unique_name,
@@ -44,6 +46,15 @@ def engine() -> Iterator[Any]:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with running_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
+
+
+@contextmanager
+def static_image(engine: Any) -> Iterator[str]:
+    """Yield the name of an image of one static program that answers with its event; no other test has the same."""
+    entry_point = ["/busybox", "sh", "-c", STATIC_CLIENT, "/busybox"]
+    files = {"busybox": static_busybox(), "mark": (unique().encode(), 0o644)}
+    with scratch_image(engine, files, [f"ENTRYPOINT {json.dumps(entry_point)}"]) as name:
+        yield name
 
 
 def create(platform: Platform, uri: str, *, client: Any = None, **parameters: Any) -> str:
@@ -121,9 +132,9 @@ def test_a_tag_is_pinned_at_creation_and_may_move_without_the_function(
 
 
 def test_an_image_that_was_removed_from_the_engine_is_pulled_again(
-    platform: Platform, engine: Any, registry: Registry, tmp_path: Path
+    platform: Platform, engine: Any, registry: Registry
 ) -> None:
-    with static_image(engine, tmp_path) as name:
+    with static_image(engine) as name:
         image_id = engine.api.inspect_image(name)["Id"]
         pinned = registry.push(engine, name, unique_name())
     function = create(platform, pinned)
@@ -166,8 +177,8 @@ def test_what_cannot_be_pulled_fails_with_awss_reason_code(
 # --- pushed ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_pushed_image_runs_without_a_registry(platform: Platform, engine: Any, tmp_path: Path) -> None:
-    with static_image(engine, tmp_path) as name:
+def test_a_pushed_image_runs_without_a_registry(platform: Platform, engine: Any) -> None:
+    with static_image(engine) as name:
         uri = pushed(platform, saved(engine, name), name="static")
     assert uri.startswith("pushed.lambdock/static@sha256:")
 
@@ -197,8 +208,8 @@ def test_the_command_pushes_an_image_of_the_engine_once(platform: Platform, engi
     assert run("images", "--json") == ""
 
 
-def test_a_removed_image_goes_on_in_the_functions_that_use_it(platform: Platform, engine: Any, tmp_path: Path) -> None:
-    with static_image(engine, tmp_path) as name:
+def test_a_removed_image_goes_on_in_the_functions_that_use_it(platform: Platform, engine: Any) -> None:
+    with static_image(engine) as name:
         image_id = engine.api.inspect_image(name)["Id"]
         uri = pushed(platform, saved(engine, name), name="removed")
     function = create(platform, uri)

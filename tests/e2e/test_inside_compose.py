@@ -67,6 +67,23 @@ def test_bodies_of_megabytes_travel_both_ways(running: Installation) -> None:
     assert size < len(text) // 1024
 
 
+def test_a_function_calls_another_through_its_worker(running: Installation) -> None:
+    callee, caller = unique("callee"), unique("caller")
+    running.create(callee, "def handler(event, context): return event")
+    running.create(
+        caller,
+        """
+import boto3, json
+def handler(event, context):
+    answer = boto3.client("lambda").invoke(FunctionName=event["callee"], Payload=json.dumps(event))
+    return json.load(answer["Payload"])
+""",
+    )
+    event = {"callee": callee, "text": "x" * 300_000}
+
+    assert running.invoke(caller, event) == event
+
+
 def test_the_log_of_an_invocation_comes_with_it_and_stays(running: Installation) -> None:
     name = unique("talk")
     running.create(name, "def handler(event, context): print('said', event)")
@@ -130,13 +147,13 @@ def test_a_second_worker_joins_serves_and_leaves(running: Installation) -> None:
     assert len(ids) == 2
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda _: running.invoke(name, 3), range(4))) == ["well"] * 4
-    assert running.sandboxes_of(name) == dict.fromkeys(ids, 2)
+    # The one that was here before has environments of other functions, and may get fewer of these.
+    assert running.sandboxes_of(name).keys() == ids
 
     running.compose("up", "-d", "--no-build", "--no-recreate", "--scale", "worker=1")
     running.wait_until(running.is_ready, "one worker serves")
     assert running.invoke(name, 0) == "well"
-    (left,) = running.sandboxes_of(name)
-    assert left in ids
+    running.wait_until(lambda: len(running.sandboxes_of(name)) == 1, "the sandboxes of the other one are gone")
 
 
 def test_health_checks_pass(running: Installation) -> None:

@@ -322,17 +322,18 @@ async def test_prune_removes_images_of_other_sources_only(engine: DockerEngine, 
     images = make_images()
     tag = await images.ensure("python3.13", machine)
     old = f"lambdock/python3.13:{uuid.uuid4().hex[:16]}"
+    old_node = f"lambdock/nodejs22.x:{uuid.uuid4().hex[:16]}"
     old_base = f"lambdock/base-trixie:{uuid.uuid4().hex[:16]}"
     foreign = f"somebody-{uuid.uuid4().hex[:8]}/python3.13:1"
-    for name in (old, old_base, foreign):
+    for name in (old, old_node, old_base, foreign):
         engine.client.api.tag(tag, *name.split(":"))
 
     try:
         removed = await images.prune()
 
-        assert {old, old_base} <= set(removed)
+        assert {old, old_node, old_base} <= set(removed)
         assert engine_images.inspect(engine.client, tag)
         assert engine_images.inspect(engine.client, foreign)
     finally:
-        for name in (old, old_base, foreign):
+        for name in (old, old_node, old_base, foreign):
             engine_images.remove(engine.client, name)

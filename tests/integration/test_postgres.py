@@ -177,7 +177,15 @@ async def test_a_restart_of_the_server_costs_nothing_once_it_is_back(server: Pos
     # Every connection of the pool is open, and will be a dead one.
     await asyncio.gather(*(store.get_by_uid(made.uid) for _ in range(CONNECTIONS)))
 
-    await asyncio.to_thread(server.crash if is_sudden else server.stop)
+    end = server.crash if is_sudden else server.stop
+
+    # Nobody has asked meanwhile, so nobody knows that the connections are dead.
+    await asyncio.to_thread(end)
+    await asyncio.to_thread(server.start)
+    found = await asyncio.gather(*(store.get_by_uid(made.uid) for _ in range(CONNECTIONS)))
+    assert found == [made] * CONNECTIONS
+
+    await asyncio.to_thread(end)
     with pytest.raises((OSError, sa.exc.DBAPIError)):
         await store.get_by_uid(made.uid)
     await asyncio.to_thread(server.start)

@@ -64,6 +64,7 @@ class ImageStoreSuite:
         while page := await images.page(ACCOUNT, after=after, limit=3):
             assert len(page) <= 3
             found += page
+            assert len(found) <= len(stored), "pages come again"
             after = page[-1].name, page[-1].manifest_sha256
         assert found == stored
 

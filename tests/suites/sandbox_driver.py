@@ -91,6 +91,21 @@ class SandboxDriverSuite(ABC):
         os.close(log)
         await end(driver, sandbox)
 
+    async def test_flush_of_what_waits_or_has_ended_comes_to_an_end(
+        self, driver: SandboxDriver, new_spec: Callable[[], SandboxSpec]
+    ) -> None:
+        sandbox = await driver.start(new_spec())
+        log = open_log(sandbox)
+
+        async with asyncio.timeout(SETTLED_S):
+            await driver.flush_log(sandbox)
+            await driver.release(sandbox, self.exits_with(3))
+            await settled(sandbox)
+            await driver.flush_log(sandbox)
+
+        os.close(log)
+        await end(driver, sandbox)
+
     async def test_gate_opens_once(self, driver: SandboxDriver, new_spec: Callable[[], SandboxSpec]) -> None:
         sandbox = await driver.start(new_spec())
         log = open_log(sandbox)
@@ -146,6 +161,7 @@ class SandboxDriverSuite(ABC):
 
         await driver.destroy(sandbox)
         await driver.kill(sandbox)
+        await driver.flush_log(sandbox)
         driver.limit_cpu(sandbox)
 
         assert driver.memory_peak_mb(sandbox) == 0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 #: Returns the protocol of a new connection; it is given what to call when that has ended.
 Make = Callable[[Callable[[], None]], asyncio.Protocol]
 
 _BURST: Final = 16
+_REST_S: Final = 0.5
 
 
 class Acceptor:
@@ -30,6 +34,8 @@ class Acceptor:
         self._count = 0
         self._is_open = True
         self._is_listening = False
+        #: Nothing can be taken at the moment.
+        self._is_resting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._update()
 
@@ -43,7 +49,7 @@ class Acceptor:
             listener.close()
 
     def _update(self) -> None:
-        wanted = self._is_open and self._count < self._limit
+        wanted = self._is_open and not self._is_resting and self._count < self._limit
         for listener, make in self._listeners:
             if wanted and not self._is_listening:
                 self._loop.add_reader(listener, self._on_connection, listener, make)
@@ -51,12 +57,21 @@ class Acceptor:
                 self._loop.remove_reader(listener)
         self._is_listening = wanted
 
+    def _go_on(self) -> None:
+        self._is_resting = False
+        self._update()
+
     def _on_connection(self, listener: socket.socket, make: Make) -> None:
         for _ in range(min(_BURST, self._limit - self._count)):
             try:
                 accepted, _address = listener.accept()
-            except OSError:
-                # None is left, or the worker has no descriptor for it now; the kernel tells of it again.
+            except (BlockingIOError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                # No descriptor is free: the kernel would tell of the same connection again and again.
+                log.warning("connections of a sandbox wait", extra={"error": str(error)})
+                self._is_resting = True
+                self._loop.call_later(_REST_S, self._go_on)
                 break
             self._count += 1
             task = self._loop.create_task(self._attach(accepted, make))

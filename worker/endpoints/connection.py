@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 import httptools
 import httpx
 
+from worker.endpoints.body import Body
 from worker.endpoints.doors import DoorsClosedError
 from worker.endpoints.request import (
     TOO_LARGE,
@@ -29,7 +30,7 @@ from worker.endpoints.request import (
     judge,
     refusal_answer,
 )
-from worker.time_share import TimeShare
+from worker.time_share import TimeShare, piece_cost_s
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,8 @@ MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 128
 #: Lambda's largest request, as the controller counts it.
 MAX_BODY_BYTES: Final = 70 * 1024 * 1024
-#: Of a body that goes slower than it comes, so much waits here, and the rest in the function.
-_HELD_BYTES: Final = 262_144
-#: How long a request may stand still half-way.
-_STALL_S: Final = 60.0
-#: What a request, and a piece of a body with each of its bytes, costs the worker beside reading it; generously.
+#: What a request costs the worker, beside its pieces; generously.
 _REQUEST_COST_S: Final = 0.002
-_PIECE_COST_S: Final = 0.000_03
-_BYTE_COST_S: Final = 0.5e-9
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST: Final = Refusal(status=400, code="BadRequestException", message="The request is no HTTP/1.1 request.")
 
@@ -94,69 +89,6 @@ class Callers:
             connection.update_reading()
 
 
-def piece_cost_s(size_bytes: int) -> float:
-    """Return what passing on one piece costs."""
-    return _PIECE_COST_S + size_bytes * _BYTE_COST_S
-
-
-class _Body:
-    """A request's body on its way: what has come and not gone yet."""
-
-    def __init__(self, on_taken: Callable[[], None]) -> None:
-        """`on_taken` is called when there is room again."""
-        self._on_taken = on_taken
-        # Not a list of the pieces, which may be of one byte each.
-        self._held = bytearray()
-        self._came = asyncio.Event()
-        self._is_unwanted = False
-        self.is_whole = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more should be read for now."""
-        return len(self._held) >= _HELD_BYTES
-
-    def add(self, piece: bytes) -> None:
-        """A piece has come."""
-        if not self._is_unwanted:
-            self._held += piece
-        self._came.set()
-
-    def end(self) -> None:
-        """It is whole."""
-        self.is_whole = True
-        self._came.set()
-
-    def drop(self) -> None:
-        """Nobody wants it, or what is left of it, any more."""
-        self._is_unwanted = True
-        self._held.clear()
-        self._on_taken()
-
-    async def whole(self) -> None:
-        """Wait until all of it has come. Raises TimeoutError when it stands still."""
-        while not self.is_whole:
-            await self._more()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield it as it comes. Raises TimeoutError when it stands still."""
-        while True:
-            if self._held:
-                piece = bytes(self._held)
-                self._held.clear()
-                self._on_taken()
-                yield piece
-            elif self.is_whole:
-                return
-            else:
-                await self._more()
-
-    async def _more(self) -> None:
-        self._came.clear()
-        async with asyncio.timeout(_STALL_S):
-            await self._came.wait()
-
-
 class FunctionConnection(asyncio.Protocol):
     """Serves one connection, one request at a time."""
 
@@ -166,7 +98,7 @@ class FunctionConnection(asyncio.Protocol):
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
         self._parser = cast(_Parser, httptools.HttpRequestParser(self))
-        self._body: _Body | None = None  # of the request under way
+        self._body: Body | None = None  # of the request under way
         #: What came behind a request before its answer had ended.
         self._early = b""
         #: Why the connection is about to end.
@@ -279,7 +211,7 @@ class FunctionConnection(asyncio.Protocol):
                 self._last_words = decision
                 raise ValueError(decision.message)
             self._write(_CONTINUE)
-        self._body = _Body(self.update_reading)
+        self._body = Body(self.update_reading)
         self._task = self._callers.loop.create_task(self._serve(decision, self._body))
 
     def on_body(self, body: bytes) -> None:
@@ -298,7 +230,7 @@ class FunctionConnection(asyncio.Protocol):
 
     # one request
 
-    async def _serve(self, decision: Forward | Refusal, body: _Body) -> None:
+    async def _serve(self, decision: Forward | Refusal, body: Body) -> None:
         try:
             if isinstance(decision, Refusal):
                 await self._refuse(decision, body)
@@ -316,7 +248,7 @@ class FunctionConnection(asyncio.Protocol):
             self._task = None
             self._go_on()
 
-    async def _pass_on(self, request: Forward, body: _Body) -> None:
+    async def _pass_on(self, request: Forward, body: Body) -> None:
         content = body.pieces() if request.has_body else None
         try:
             response = await self._callers.sender.send(request, self._callers.function_arn, content)
@@ -357,7 +289,7 @@ class FunctionConnection(asyncio.Protocol):
         if is_chunked:
             self._write(b"0\r\n\r\n")
 
-    async def _refuse(self, refusal: Refusal, body: _Body) -> None:
+    async def _refuse(self, refusal: Refusal, body: Body) -> None:
         body.drop()
         # Answered only now: unread bytes of the body would be taken for the next request, or lose the answer.
         await body.whole()

@@ -9,14 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from worker.endpoints.setting import Target
-from worker.time_share import TimeShare
+from worker.time_share import TimeShare, piece_cost_s
 
 log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
-#: What a piece costs the worker; see `connection.py`, whose pieces cost more.
-_PIECE_COST_S: Final = 0.000_03
-_BYTE_COST_S: Final = 0.5e-9
 
 
 class Reachability:
@@ -105,7 +102,7 @@ class Pipe:
         else:
             self._early += data
             self.update()
-        self._pipes.share.charge(_PIECE_COST_S + len(data) * _BYTE_COST_S)
+        self._pipes.share.charge(piece_cost_s(len(data)))
 
     def ended(self, source: End) -> None:
         """One end sends no more."""

@@ -347,6 +347,7 @@ class Environment:
             listeners=endpoints.listeners if endpoints else (),
             names=endpoints.names if endpoints else {},
             volumes=image.volumes if image else (),
+            working_directory=image.working_directory if image else "",
             labels={"lambdock.function": self.launch.function_name, "lambdock.version": self.launch.version},
         )
 

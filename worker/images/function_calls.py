@@ -17,7 +17,8 @@ DENIED: Final = "ImageAccessDenied"
 INVALID: Final = "InvalidImage"
 DELETED: Final = "ImageDeleted"
 
-#: How engines say that a registry wants credentials, where they do not pass its status on.
+#: How engines say what a registry lacks, and that it wants credentials, where they do not pass its status on.
+_UNKNOWN: Final = ("manifest unknown", "name unknown", "blob unknown", "unknown blob")
 _UNAUTHORIZED: Final = ("no basic auth", "unauthorized", "denied", "authentication required")
 
 
@@ -97,8 +98,9 @@ def explain(error: Exception) -> str:
 def _unavailable(error: Exception, shown: str, *, is_pinned: bool) -> ImageUnavailableError:
     words = explain(error)
     status = getattr(error, "status_code", None)
-    if status == 404 or "manifest unknown" in words or "no matching manifest" in words:
-        if is_pinned and "no matching manifest" not in words:
+    has_no_variant = "no matching manifest" in words
+    if status == 404 or has_no_variant or any(word in words for word in _UNKNOWN):
+        if is_pinned and not has_no_variant:
             return ImageUnavailableError(
                 DELETED, f"Source image {shown} does not exist any more. Push it again, or update the function."
             )

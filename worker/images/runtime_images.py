@@ -144,7 +144,7 @@ class RuntimeImages:
             return ready
         plan = self._plan(runtime)
         if plan is None:
-            raise RuntimeUnavailableError(f"Runtime {runtime} has no image here. {_supply(runtime)}")
+            raise RuntimeUnavailableError(f"Runtime {runtime} has no image here. {_supply(runtime, is_built=False)}")
         tag, context, bases = plan
         if await self._engine.call(engine_images.inspect, client, tag):
             return tag
@@ -196,7 +196,7 @@ class RuntimeImages:
             base = await self._bases.first_available(bases, self._progress)
         except BaseUnavailableError as error:
             raise RuntimeUnavailableError(
-                f"Runtime {runtime} has no image here, and none can be built: {error}. {_supply(runtime)}"
+                f"Runtime {runtime} has no image here, and none can be built: {error}. {_supply(runtime, is_built=True)}"
             ) from error
         arguments = {"BASE": base, "RUNTIME": runtime}
         # One after another where steps are the same: the later build then finds them done.
@@ -221,8 +221,15 @@ class RuntimeImages:
             ) from error
 
 
-def _supply(runtime: str) -> str:
-    bases = f", or any image with {runtime}" if runtime.startswith("python") else ""
+def _supply(runtime: str, *, is_built: bool) -> str:
+    """Say what an operator can do; `is_built` when there is a recipe, which needs only a base."""
+    bases = ""
+    if is_built:
+        bases = (
+            f", or any image with {runtime}"
+            if runtime.startswith("python")
+            else ", or an official image of that Node.js"
+        )
     return (
         f"Supply one: set LAMBDOCK_RUNTIME_IMAGES on the worker to a JSON object such as "
         f'{{"{runtime}": "registry.example/{runtime}:1"}}, naming an image with the label '

@@ -104,6 +104,8 @@ def holder_config(spec: SandboxSpec, owner: Owner, places: Places, *, has_swappi
     labels = {**spec.labels, **owner.labels(spec.environment_id)}
     mounts = [_bind(places.run_dir, "/run/lambdock"), *_name_files(places)]
     host = _host_config(HOLDER_MEMORY_MB, mounts, has_swappiness=has_swappiness) | _own_network(owner)
+    # It never uses it, but the engine's own work at a start counts, too: a small share would double its time.
+    host["CpuQuota"] = CPU_PERIOD_US
     return {"Image": spec.holder_image, "Hostname": HOST_NAME, "HostConfig": host, **_common(labels)}
 
 

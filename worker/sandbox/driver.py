@@ -36,6 +36,8 @@ class SandboxSpec:
     names: Mapping[str, str] = field(default_factory=dict)
     #: Paths that a foreign image declares as volumes: they keep the image's contents and are as read-only as the rest.
     volumes: tuple[str, ...] = ()
+    #: The working directory that a foreign image itself names; it is there without being looked for.
+    working_directory: str = ""
     #: Extra labels for the operator's eyes (function name and so on), beside those that mark ownership.
     labels: dict[str, str] = field(default_factory=dict)
 

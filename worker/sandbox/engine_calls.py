@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import docker.errors
 import requests.exceptions
 
 from worker.engine import DockerEngine
-from worker.sandbox.identity import CELL_LABEL
+from worker.sandbox.identity import CELL_LABEL, ENGINE_LABEL
 
 #: Longer than the client's own limit for silence: when it passes, no call is under way that could still make things.
 DEADLINE_S = 90.0
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 _CONFLICT = 409
+#: How long another one's network may take to appear.
+_NETWORK_LOOKS = 100
+_NETWORK_LOOK_S = 0.05
 #: Of a container's changes.
 _ADDED = 1
 
 #: Every way in which a call can fail that is the engine's matter.
 ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException, TimeoutError, OSError)
+
+
+def bridge_name(engine_id: str, network: str) -> str:
+    """Return the name of a network's bridge on its host, where a second engine may have the same cell.
+
+    The engine takes two networks of one name when they are made at the same moment, and then knows neither by it. It
+    never gives two of them one bridge: the name makes the second one fail.
+    """
+    return "ldk" + hashlib.sha256(f"{engine_id} {network}".encode()).hexdigest()[:10]
 
 
 class EngineCalls:
@@ -40,7 +54,7 @@ class EngineCalls:
         network = config["HostConfig"]["NetworkMode"]
         if network.startswith("container:"):
             return str((await self._call(self._api.create_container_from_config, config, name))["Id"])
-        await self._ensure_network(network, config["Labels"][CELL_LABEL])
+        await self._ensure_network(network, config["Labels"])
         try:
             created = await self._call(self._api.create_container_from_config, config, name)
         except docker.errors.NotFound as error:
@@ -48,7 +62,7 @@ class EngineCalls:
                 raise
             # Somebody removed the bridge since we saw it.
             self._networks.discard(network)
-            await self._ensure_network(network, config["Labels"][CELL_LABEL])
+            await self._ensure_network(network, config["Labels"])
             created = await self._call(self._api.create_container_from_config, config, name)
         return str(created["Id"])
 
@@ -138,10 +152,11 @@ class EngineCalls:
         try:
             await self._call(self._api.remove_network, name)
         except docker.errors.APIError as error:
-            if error.status_code not in (_NOT_FOUND, _CONFLICT, 403):
+            if error.status_code not in (_NOT_FOUND, _CONFLICT, _FORBIDDEN):
                 raise
 
-    async def _ensure_network(self, name: str, cell: str) -> None:
+    async def _ensure_network(self, name: str, labels: Mapping[str, str]) -> None:
+        cell = labels[CELL_LABEL]
         if name in self._networks:
             return
         async with self._network_lock:
@@ -150,7 +165,7 @@ class EngineCalls:
             try:
                 found = await self._call(self._api.inspect_network, name)
             except docker.errors.NotFound:
-                await self._create_network(name, cell)
+                await self._create_network(name, cell, bridge_name(labels[ENGINE_LABEL], name))
                 found = await self._call(self._api.inspect_network, name)
             if (found.get("Labels") or {}).get(CELL_LABEL) != cell:
                 raise docker.errors.DockerException(
@@ -159,21 +174,32 @@ class EngineCalls:
                 )
             self._networks.add(name)
 
-    async def _create_network(self, name: str, cell: str) -> None:
+    async def _create_network(self, name: str, cell: str, bridge: str) -> None:
         try:
             await self._call(
                 self._api.create_network,
                 name,
                 driver="bridge",
-                options={"com.docker.network.bridge.enable_icc": "false"},
+                options={"com.docker.network.bridge.enable_icc": "false", "com.docker.network.bridge.name": bridge},
                 enable_ipv6=False,
                 check_duplicate=True,
                 labels={CELL_LABEL: cell},
             )
         except docker.errors.APIError as error:
-            # Another worker of the cell made it at the same moment.
-            if error.status_code != _CONFLICT:
+            # Another worker of the cell made it at the same moment, or is making it.
+            if error.status_code not in (_CONFLICT, _FORBIDDEN):
                 raise
+            await self._wait_for_network(name, error)
+
+    async def _wait_for_network(self, name: str, refusal: docker.errors.APIError) -> None:
+        for _ in range(_NETWORK_LOOKS):
+            try:
+                await self._call(self._api.inspect_network, name)
+            except docker.errors.NotFound:
+                await asyncio.sleep(_NETWORK_LOOK_S)
+            else:
+                return
+        raise refusal
 
     async def _call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         async with asyncio.timeout(DEADLINE_S):

@@ -207,7 +207,8 @@ class ForeignBox:
     async def _check_directory(self, path: str) -> None:
         """The engine makes directories that the image hasn't got; Lambda refuses them."""
         path = posixpath.normpath(path)
-        if path in ("/", "/tmp", *map(posixpath.normpath, self.spec.volumes)):  # noqa: S108 - of the sandbox
+        there = ("/", "/tmp", self.spec.working_directory, *self.spec.volumes)  # noqa: S108 - of the sandbox
+        if path in map(posixpath.normpath, filter(None, there)):
             return
         known = self._kit.known_directories
         if (self.spec.image, path) not in known:

@@ -7,7 +7,7 @@ end
 local K = {
   generation = P .. 'generation', reconciling = P .. 'reconciling', workers = P .. 'workers',
   ready = P .. 'events:ready', claimed = P .. 'events:claimed', wake = P .. 'events:wake',
-  doors = P .. 'doors', door_token = P .. 'door-token',
+  controllers = P .. 'controllers', doors = P .. 'doors', door_token = P .. 'door-token',
 }
 function K.worker(i) return P .. 'worker:' .. i end
 function K.epoch(w) return P .. 'epoch:' .. w end
@@ -30,7 +30,7 @@ function K.queue(u) return P .. 'events:queue:' .. u end
 local TOMBSTONE_MS = 60000
 -- Backstop for records of invocations: longer than the longest function (900 s) with its start and recovery.
 local RECORD_MS = 7200000
--- A controller's replies, a wake-up list and the doors do not outlive their readers by more than this.
+-- A controller's replies, a wake-up list, the doors and the controllers do not outlive their readers by more than this.
 local REPLY_MS = 3600000
 
 local function hash(key)

@@ -103,12 +103,14 @@ def test_an_exit_ends_the_invocation_and_starts_again(platform: Platform, functi
     assert call(platform, function, {"do": "count"}).payload["count"] == 1
 
 
-def test_a_function_that_eats_its_memory_is_killed_and_starts_again(platform: Platform, function: str) -> None:
-    outcome = call(platform, function, {"do": "eat", "mb": 700})
+def test_a_function_that_eats_its_memory_is_killed_and_starts_again(platform: Platform, language: Language) -> None:
+    name = create(platform, language, Timeout=30, MemorySize=256)
 
-    assert outcome.payload["errorType"] == "Runtime.OutOfMemory"
+    outcome = call(platform, name, {"do": "eat", "mb": 400})
+
+    assert outcome.payload["errorType"] == "Runtime.OutOfMemory", outcome
     assert outcome.payload["errorMessage"].endswith("Runtime exited with error: signal: killed")
-    assert call(platform, function, {"do": "count"}).payload["count"] == 1
+    assert call(platform, name, {"do": "count"}).payload["count"] == 1
 
 
 def test_every_line_is_in_the_tail_in_order(platform: Platform, function: str) -> None:

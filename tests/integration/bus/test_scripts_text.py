@@ -36,7 +36,7 @@ def lua_keys() -> set[str]:
 
 
 def test_the_prelude_and_python_build_the_same_keys() -> None:
-    only_python = {"leader", "barrier", "controllers"}
+    only_python = {"leader", "barrier"}
 
     assert python_keys() - only_python == lua_keys()
 

@@ -116,7 +116,7 @@ async def test_an_image_that_was_removed_from_the_engine_is_pulled_again(
 
     assert (await images.ensure(launch(pinned))).image_id == image.image_id
     client.api.remove_image(image.image_id, force=True)
-    registry.delete(pinned)
+    registry.forget(repository)
     error = await refusal(images, launch(pinned))
     assert error.code == "ImageDeleted"
     assert f"Source image {pinned} does not exist any more" in error.reason

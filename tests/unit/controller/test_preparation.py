@@ -191,3 +191,11 @@ async def test_a_change_that_never_wins_the_race_is_a_platform_error(world: Cont
     world.store.replace = never  # type: ignore[method-assign, assignment]
     with pytest.raises(PlatformError, match="concurrent changes"):
         await world.core.preparation.finish_preparation(*world.queue.jobs[0], FAILURE)
+
+
+async def test_the_second_of_two_equal_answers_is_no_news(world: ControlPlane) -> None:
+    job = world.queue.jobs[0]
+    assert await world.core.preparation.finish_preparation(*job, None)
+    revision_id = (await world.function()).head.revision_id
+    assert not await world.core.preparation.finish_preparation(*job, None)
+    assert (await world.function()).head.revision_id == revision_id

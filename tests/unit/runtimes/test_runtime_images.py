@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,19 @@ async def test_concurrent_callers_share_one_build_within_and_across_processes(st
 
 async def test_builds_of_one_family_on_one_base_come_one_after_another(stub: EngineStub, make: Any) -> None:
     """The later one finds their common steps done."""
-    under_way: list[str] = []
-    together: list[int] = []
+    began: list[str] = []
+    another_began = threading.Event()
+    together: list[bool] = []
     real = stub.build
 
     def build(*, tag: str, **options: Any) -> Iterator[dict[str, str]]:
-        under_way.append(tag)
-        together.append(len(under_way))
+        began.append(tag)
+        if len(began) > 1:
+            another_began.set()
+        else:
+            # Time enough for the other one, which must not come.
+            together.append(another_began.wait(0.3))
         yield from real(tag=tag, **options)
-        under_way.remove(tag)
 
     stub.build = build  # type: ignore[method-assign]
     stub.in_registry = {"own:1"}
@@ -122,7 +127,8 @@ async def test_builds_of_one_family_on_one_base_come_one_after_another(stub: Eng
     tags = await asyncio.gather(one.ensure("nodejs20.x", "arm64"), another.ensure("nodejs22.x", "arm64"))
 
     assert len(set(tags)) == 2
-    assert together == [1, 1]
+    assert together == [False]
+    assert set(began) == set(tags)
 
 
 async def test_unreachable_registry_is_not_asked_again_for_a_while(stub: EngineStub, make: Any, clock: Clock) -> None:
@@ -138,6 +144,7 @@ async def test_unreachable_registry_is_not_asked_again_for_a_while(stub: EngineS
     assert "no such host" in reason
     assert '{"python3.12": "registry.example/python3.12:1"}' in reason
     await attempt("python3.10")
+    assert "or any image with" not in await attempt("python3.8")
     assert stub.calls == ["ask python:3.12-slim-bookworm"]
 
     clock.now += 301

@@ -95,14 +95,16 @@ async def test_half_an_object_is_removed(tmp_path: Path, failure: Exception) -> 
 
 
 async def test_what_a_crash_left_is_removed_and_what_is_on_its_way_stays(tmp_path: Path) -> None:
-    left, on_its_way = tmp_path / "left", tmp_path / "on-its-way"
-    for path in (left, on_its_way):
+    left, on_its_way = tmp_path / "lambdock-package-left", tmp_path / "lambdock-package-on-its-way"
+    of_others = tmp_path / "of-others"
+    for path in (left, on_its_way, of_others):
         path.touch()
-    os.utime(left, (time.time() - STALE_S - 1,) * 2)
+    for path in (left, of_others):
+        os.utime(path, (time.time() - STALE_S - 1,) * 2)
 
     await PackageIntake(MemoryBlobStore(), objects=Bucket(zip_of()), scratch=tmp_path).take(WANTED)
 
-    assert list(tmp_path.iterdir()) == [on_its_way]
+    assert set(tmp_path.iterdir()) == {on_its_way, of_others}
 
 
 async def test_without_an_endpoint_buckets_are_refused_naming_the_setting() -> None:

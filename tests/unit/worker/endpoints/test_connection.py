@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.worker.endpoints.function import Api, request, sandbox
 from tests.unit.worker.waiting import wait_until
+from worker.endpoints import body as body_limits
 from worker.endpoints import connection as limits
 from worker.endpoints.doors import DoorsClosedError
 from worker.endpoints.server import MAX_CONNECTIONS
@@ -207,7 +208,7 @@ async def test_a_body_over_lambda_s_limit_ends_the_request(monkeypatch: pytest.M
 
 
 async def test_a_body_that_stands_still_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_STALL_S", 0.05)
+    monkeypatch.setattr(body_limits, "_STALL_S", 0.05)
     async with sandbox(Api()) as box:
         function = await box.connect()
         await function.send(request(INVOKE, b"12345")[:-1])

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.fakes.memory_driver import MemorySandbox
+from tests.fakes.memory_driver import MemoryDriver, MemorySandbox
 from tests.fakes.played_runtime import Stage, function_image, launch_spec
 from worker.environments.environment import Environment, Invocation, InvocationResult
 from worker.environments.provisions import Provisions
 from worker.environments.state import State
-from worker.sandbox.driver import ExitStatus, SandboxStartFailedError, WorkingDirectoryError
+from worker.sandbox.driver import (
+    ExitStatus,
+    ProcessSpec,
+    Sandbox,
+    SandboxStartFailedError,
+    WorkingDirectoryError,
+)
 
 IMAGE = function_image(
     image_id="sha256:i", entry_point=("/entry",), command=("app.handler",), working_directory="/srv", volumes=("/data",)
@@ -21,8 +29,8 @@ IMAGE = function_image(
 PROVISIONS = Provisions(image="sha256:i", holder_image="holder:1", function_image=IMAGE)
 
 
-def environment(stage: Stage) -> Environment:
-    launch = launch_spec(runtime="", code_sha256="", image_uri="app@sha256:i")
+def environment(stage: Stage, **changes: object) -> Environment:
+    launch = launch_spec(runtime="", code_sha256="", image_uri="app@sha256:i", **changes)
     return Environment(stage.environment_parts, launch, None, "reservation")
 
 
@@ -103,6 +111,35 @@ async def test_what_can_t_be_launched_is_the_function_s_failure(tmp_path: Path, 
         tail = result.tail.decode()
         assert f"RequestId: {request_id} Error: {reason}\n{error_type}\n" in tail
         assert f"IMAGE\tLaunch error: {reason}\tEntrypoint: [/entry]\tCmd: [app.handler]\tWorkingDir: [/srv]\n" in tail
+    await made.stop()
+    await stage.close()
+
+
+@dataclass(slots=True)
+class SlowToRelease(MemoryDriver):
+    """Takes as long to release as an engine takes to start a container."""
+
+    async def release(self, sandbox: Sandbox, process: ProcessSpec) -> None:
+        await asyncio.sleep(0.6)
+        await MemoryDriver.release(self, sandbox, process)
+
+
+async def test_what_a_container_takes_to_be_made_is_no_time_of_the_function_s(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, parts=deque(["exit", "answer"]))
+    stage.driver = SlowToRelease(tmp_path / "slow", on_release=stage.driver.on_release)
+    stage.environment_parts = replace(stage.environment_parts, driver=stage.driver)
+    made = environment(stage, timeout_s=0.5)
+    await made.start(PROVISIONS)
+
+    first = await invoke(made, "r1")
+    second = await invoke(made, "r2")
+
+    assert first.error_type == "Runtime.ExitError"
+    assert second.payload == stage.answer, "its initialisation began with its process"
+    report = next(line for line in stage.logs.lines if line.startswith("REPORT RequestId: r2"))
+    assert float(report.split("Duration: ")[1].split()[0]) < 500
+    init = next(line for line in stage.logs.lines if line.startswith("REPORT RequestId: r1"))
+    assert float(init.split("Init Duration: ")[1].split()[0]) < 500
     await made.stop()
     await stage.close()
 

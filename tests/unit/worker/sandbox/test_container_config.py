@@ -153,7 +153,7 @@ def test_a_holder_has_the_network_and_nothing_of_the_function_s() -> None:
     assert config["Labels"] == CONFIG["Labels"]
     assert config["HostConfig"]["NetworkMode"] == "lambdock-blue"
     assert config["HostConfig"]["Sysctls"] == CONFIG["HostConfig"]["Sysctls"]
-    assert config["HostConfig"]["Memory"] == 64 << 20
+    assert (config["HostConfig"]["Memory"], config["HostConfig"]["CpuQuota"]) == (64 << 20, 100_000)
     assert {mount["Target"] for mount in config["HostConfig"]["Mounts"]} == {
         "/run/lambdock",
         "/etc/hosts",

@@ -1,0 +1,52 @@
+"""Taking connections when there is nothing to take them with."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Any
+
+import pytest
+
+from tests.unit.worker.waiting import wait_until
+from worker.endpoints import accepting
+from worker.endpoints.accepting import Acceptor
+
+
+class Listener(socket.socket):
+    """Has no descriptor for the first connections."""
+
+    failures = 0
+    accepts = 0
+
+    def accept(self) -> Any:
+        self.accepts += 1
+        if self.failures > 0:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_without_free_descriptors_connections_wait_and_the_worker_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "_REST_S", 0.05)
+    listener = Listener()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.setblocking(False)
+    listener.failures = 3
+    taken: list[asyncio.Protocol] = []
+
+    def make(_: object) -> asyncio.Protocol:
+        taken.append(asyncio.Protocol())
+        return taken[-1]
+
+    acceptor = Acceptor(asyncio.get_running_loop(), [(listener, make)], limit=1)
+    _, writer = await asyncio.open_connection(*listener.getsockname())
+
+    await wait_until(lambda: taken, "the connection is taken")
+
+    assert listener.accepts == 4
+    acceptor.close()
+    writer.close()
+    await asyncio.gather(writer.wait_closed(), return_exceptions=True)
