@@ -2,6 +2,7 @@
 # run.sh SUITE... [PYTEST ARGUMENTS]: runs suites (folders of tests/), tells how long each took and how many passed.
 # A suite without tests, or with a skipped one, has failed: a missing engine must not look like success.
 # LAMBDOCK_TEST_TALLY=FILE: also adds a line for each suite to FILE: name, passed, failed, seconds.
+# LAMBDOCK_TEST_NAME=NAME: what the tally calls it, where one suite runs more than once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,7 @@ status=0
 count() { sed -E 's/\x1b\[[0-9;]*m//g' "$log" | tail -n 1 | grep -oE "[0-9]+ $1" | grep -oE '^[0-9]+' || echo 0; }
 
 for suite in "${suites[@]}"; do
-    printf '\n== %s\n' "$suite"
+    printf '\n== %s\n' "${LAMBDOCK_TEST_NAME:-$suite}"
     began=$SECONDS code=0
     .venv/bin/python -m pytest "tests/$suite" "${arguments[@]}" 2>&1 | tee "$log" || code=$?
     passed=$(count passed) failed=$(($(count failed) + $(count 'errors?')))
@@ -31,6 +32,6 @@ for suite in "${suites[@]}"; do
         # Interrupted, or nothing ran: not a failed test, but no success.
         [ "$failed" -gt 0 ] || failed=1
     fi
-    echo "$suite $passed $failed $((SECONDS - began))" >>"$tally"
+    echo "${LAMBDOCK_TEST_NAME:-$suite} $passed $failed $((SECONDS - began))" >>"$tally"
 done
 exit $status

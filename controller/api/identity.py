@@ -13,7 +13,8 @@ CALLING_FUNCTION = "calling_function"
 
 _CREDENTIAL = re.compile(r"Credential=([^,\s]+)")
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-[0-9]")
+#: As long as a region may be that is stored; the longest known ones have 14 characters.
+_REGION = re.compile(r"(?=.{1,32}\Z)[a-z]{2,5}(-[a-z]+)+-[0-9]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

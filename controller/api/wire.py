@@ -43,12 +43,23 @@ def _parse(raw: bytes, model: type[Model]) -> Model:
         data = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError as error:
         raise InvalidRequestContentError(f"Could not parse request body into json: {error}") from error
+    # Strings of JSON can have it by an escape only. No process gets it as argument or variable, no database takes it.
+    if b"\\u0000" in raw and _has_nul(data):
+        raise SerializationError("a member has a NUL character (\\u0000), which is not supported")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(step) for step in first["loc"]) or "the body"
         raise SerializationError(f"{where}: {first['msg']}") from error
+
+
+def _has_nul(data: object) -> bool:
+    if isinstance(data, str):
+        return "\0" in data
+    if isinstance(data, dict):
+        return any(_has_nul(key) or _has_nul(value) for key, value in data.items())
+    return isinstance(data, list) and any(_has_nul(item) for item in data)
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -154,6 +154,8 @@ RUNTIME_AND_HANDLER_MANDATORY = (
 )
 CODE_MISSING = "Please provide a source for function code."
 ZIP_FILE_ALONE = "Please do not provide other FunctionCode parameters when providing a ZipFile."
+#: Our words: what AWS says here is not known.
+IMAGE_URI_ALONE = "Please do not provide other FunctionCode parameters when providing an ImageUri."
 IMAGE_URI_MISSING = "Please provide ImageUri when updating a function with packageType Image."
 IMAGE_URI_FOR_ZIP = "Please don't provide ImageUri when updating a function with packageType Zip."
 ZIP_SETTINGS_FOR_IMAGE = (

@@ -10,7 +10,8 @@ from controller.api.wire import WireModel
 from controller.domain import errors
 from controller.packages.ports import PackageSource, S3Object, UploadedZip
 
-_S3_MEMBERS = ("S3Bucket", "S3Key", "S3ObjectVersion")
+#: What names an object of a bucket.
+S3_MEMBERS = ("S3Bucket", "S3Key", "S3ObjectVersion")
 
 
 class ContentModel(WireModel):
@@ -32,13 +33,13 @@ def package_source(members: Mapping[str, Any], *, missing: str = errors.CODE_MIS
         raise errors.not_supported("S3ObjectStorageMode REFERENCE", "use COPY, or leave it out")
     encoded = members.get("ZipFile")
     if encoded:
-        if any(members.get(name) for name in (*_S3_MEMBERS, "ImageUri")):
+        if any(members.get(name) for name in (*S3_MEMBERS, "ImageUri")):
             raise errors.InvalidParameterValueError(errors.ZIP_FILE_ALONE)
         try:
             return UploadedZip(data=base64.b64decode(encoded, validate=True))
         except ValueError as error:
             raise errors.SerializationError(f"ZipFile is not base64: {error}") from error
-    bucket, key, version = (members.get(name) for name in _S3_MEMBERS)
+    bucket, key, version = (members.get(name) for name in S3_MEMBERS)
     if not bucket or not key:
         raise errors.InvalidParameterValueError(missing)
     return S3Object(bucket=bucket, key=key, version=version)

@@ -36,6 +36,9 @@ COPY bootstrap /var/runtime/bootstrap
 COPY task/ /var/task/
 ENV LANG=en_US.UTF-8 TZ=:/etc/localtime PATH=/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin \\
     LAMBDA_TASK_ROOT=/var/task LAMBDA_RUNTIME_DIR=/var/runtime FROM_IMAGE=yes
+# What anybody could write to, if it were not for the sandbox.
+RUN mkdir -m 777 /declared /open && touch /declared/kept
+VOLUME /declared
 WORKDIR /var/task
 ENTRYPOINT ["/lambda-entrypoint.sh"]
 CMD ["app.handler"]

@@ -57,7 +57,8 @@ def told(platform: Platform, uri: str) -> str:
     return create(platform, uri, Environment={"Variables": {"MINE": "1", "LANG": "C.UTF-8"}})
 
 
-def test_an_image_like_aws_s_own_runs_unmodified(platform: Platform, told: str) -> None:
+def test_an_image_like_aws_s_own_runs_unmodified(platform: Platform, uri: str) -> None:
+    told = create(platform, uri)
     first, second = call(platform, told, {"ä": 1}), call(platform, told)
 
     assert first.error is None, first.raw
@@ -117,6 +118,19 @@ def test_an_image_that_can_t_be_launched_says_why_each_time(
         }
         assert f"IMAGE\tLaunch error: {reason}\tEntrypoint: [" in outcome.tail
         assert outcome.report["Error Type"] == error_type
+
+
+def test_volumes_of_an_image_keep_its_contents_and_can_t_be_written(platform: Platform, uri: str) -> None:
+    script = "touch /declared/new /open/new /tmp/new; ls /declared /open /tmp/new; exit 9"
+    name = create(platform, uri, ImageConfig={"EntryPoint": ["/bin/sh", "-c", script], "Command": ["x"]})
+
+    outcome = call(platform, name)
+
+    lines = outcome.tail.splitlines()
+    assert "kept" in lines
+    assert "/tmp/new" in lines
+    assert "new" not in lines
+    assert sum("Read-only file system" in line for line in lines) == 2
 
 
 def test_failures_are_those_of_any_function(platform: Platform, uri: str) -> None:

@@ -196,7 +196,8 @@ class RuntimeImages:
             base = await self._bases.first_available(bases, self._progress)
         except BaseUnavailableError as error:
             raise RuntimeUnavailableError(
-                f"Runtime {runtime} has no image here, and none can be built: {error}. {_supply(runtime, is_built=True)}"
+                f"Runtime {runtime} has no image here, and none can be built: {error}. "
+                f"{_supply(runtime, is_built=True)}"
             ) from error
         arguments = {"BASE": base, "RUNTIME": runtime}
         # One after another where steps are the same: the later build then finds them done.

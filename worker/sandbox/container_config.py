@@ -120,11 +120,7 @@ def foreign_config(
     mounts = _name_files(places)
     host = _host_config(spec.memory_mb, mounts, has_swappiness=has_swappiness)
     _add_tmp(host, places.tmp, labels)
-    taken = {"/tmp", *(mount["Target"] for mount in mounts)}  # noqa: S108 - of the sandbox
-    volumes = sorted({posixpath.normpath(f"/{path}".replace("//", "/")) for path in spec.volumes} - taken)
-    if len(volumes) > MAX_VOLUMES:
-        raise ValueError(f"the image declares {len(volumes)} volumes; at most {MAX_VOLUMES} are possible")
-    mounts += [_read_only_volume(path, labels) for path in volumes]
+    mounts += [_read_only_volume(name, path, labels) for name, path in foreign_volumes(spec, owner).items()]
     host["NetworkMode"] = f"container:{holder_id}"
     # A name without "=" takes away what the engine would set by itself.
     unset = [] if "HOSTNAME" in process.env else ["HOSTNAME"]
@@ -138,6 +134,19 @@ def foreign_config(
         "HostConfig": host,
         **_common(labels),
     }
+
+
+def foreign_volumes(spec: SandboxSpec, owner: Owner) -> dict[str, str]:
+    """Return the volumes that a foreign image's container has, by name, with their paths.
+
+    Raises ValueError for an image with too many.
+    """
+    taken = {"/tmp", "/etc/hosts", "/etc/resolv.conf"}  # noqa: S108 - of the sandbox
+    paths = sorted({posixpath.normpath(f"/{path}".replace("//", "/")) for path in spec.volumes} - taken)
+    if len(paths) > MAX_VOLUMES:
+        raise ValueError(f"the image declares {len(paths)} volumes; at most {MAX_VOLUMES} are possible")
+    name = container_name(owner, spec.environment_id)
+    return {f"{name}-{number}": path for number, path in enumerate(paths)}
 
 
 def _common(labels: dict[str, str]) -> dict[str, Any]:
@@ -226,7 +235,13 @@ def _disk(device: str, labels: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _read_only_volume(target: str, labels: dict[str, str]) -> dict[str, Any]:
-    # The engine makes a writable volume of every path that an image declares, unless it is told otherwise; this one
-    # is filled from the image, as the writable one would be, and goes with its container.
-    return {"Type": "volume", "Target": target, "ReadOnly": True, "VolumeOptions": {"Labels": labels}}
+def _read_only_volume(name: str, target: str, labels: dict[str, str]) -> dict[str, Any]:
+    # The engine makes a writable volume of every path that an image declares, unless it is told otherwise. This one is
+    # filled from the image, too. Only volumes with names can be read-only, so it does not go with its container.
+    return {
+        "Type": "volume",
+        "Source": name,
+        "Target": target,
+        "ReadOnly": True,
+        "VolumeOptions": {"Labels": labels},
+    }

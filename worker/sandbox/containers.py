@@ -85,10 +85,14 @@ class Containers:
         found = await self._calls.start(container.id)
         if not found["State"]["Pid"]:
             raise EndedAtOnceError(found["State"])
+        pid = found["State"]["Pid"]
         try:
-            process = namespace.Process(found["State"]["Pid"], belongs=lambda text: container.id in text)
+            process = namespace.Process(pid, belongs=lambda text: container.id in text)
         except namespace.NamespaceError:
-            await self._raise_if_ended(container)
+            if namespace.is_over(pid):
+                # Before we got hold of it, and maybe before the engine has taken note.
+                await self._calls.wait_stopped(container.id)
+                raise EndedAtOnceError((await self._calls.inspect(container.id))["State"]) from None
             raise
         life = Life(process=process, cgroup=None, exited=asyncio.get_running_loop().create_future())
         container.life = life
@@ -151,11 +155,6 @@ class Containers:
         for container in self._known.values():
             if container.life is not None:
                 container.life.close()
-
-    async def _raise_if_ended(self, container: Container) -> None:
-        state = (await self._calls.inspect(container.id))["State"]
-        if not state["Running"]:
-            raise EndedAtOnceError(state) from None
 
     # --- what the engine tells ----------------------------------------------------------------------------------
 

@@ -135,6 +135,14 @@ class EngineCalls:
         found: list[dict[str, Any]] = await self._call(self._api.containers, all=True, filters={"label": labels})
         return found
 
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume that no container uses any more; no error for an unknown one."""
+        try:
+            await self._call(self._api.remove_volume, name)
+        except docker.errors.APIError as error:
+            if error.status_code != _NOT_FOUND:
+                raise
+
     async def remove_unused_volumes(self, labels: list[str], belongs: Callable[[dict[str, str]], bool]) -> None:
         """Remove volumes that no container uses, with the labels and with further ones that `belongs` accepts."""
         found = await self._call(self._api.volumes, filters={"label": labels, "dangling": True})

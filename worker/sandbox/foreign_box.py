@@ -22,6 +22,7 @@ from worker.sandbox.container_config import (
     container_name,
     cpu_quota_us,
     foreign_config,
+    foreign_volumes,
     holder_config,
 )
 from worker.sandbox.containers import Container, EndedAtOnceError
@@ -57,6 +58,8 @@ class ForeignBox:
         self._holder = Container(f"{name}-network", spec.environment_id)
         self._main = Container(name, spec.environment_id)
         self._disk: TmpDisk | None = None
+        #: Names; made with the main container, and not removed with it.
+        self._volumes: tuple[str, ...] = ()
         self._places: Places | None = None
         #: What the main container was made for, once it is known to be good.
         self._process: ProcessSpec | None = None
@@ -135,6 +138,8 @@ class ForeignBox:
         # What runs user code goes first; its network is nobody else's.
         if self._main.id or self._release is not None:
             await self._kit.containers.remove(self._main)
+            for volume in self._volumes:
+                await self._kit.calls.remove_volume(volume)
         await self._kit.containers.remove(self._holder)
         self._end_life()
         self._tell(ExitStatus(code=KILLED))
@@ -187,6 +192,7 @@ class ForeignBox:
         if self._main.id:
             await self._kit.containers.remove(self._main)
         assert self._places is not None
+        self._volumes = tuple(foreign_volumes(self.spec, self._kit.owner))
         config = foreign_config(
             self.spec,
             process,

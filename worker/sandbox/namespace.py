@@ -72,6 +72,22 @@ class Process:
                 os.close(fd)
 
 
+def is_over(pid: int) -> bool:
+    """Tell whether no process of that number runs any more."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+    finally:
+        os.close(pidfd)
+
+
 async def run_in(namespace: int, fn: Callable[[], T]) -> T:
     """Run the blocking `fn` in a thread that has entered the network namespace `namespace` (a descriptor).
 

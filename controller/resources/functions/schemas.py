@@ -10,7 +10,7 @@ from controller.api.wire import WireModel
 from controller.domain import errors
 from controller.domain.release import ImageConfig, Settings
 from controller.domain.validation import check_members, check_rules
-from controller.packages.wire import ContentModel, package_source
+from controller.packages.wire import S3_MEMBERS, ContentModel, package_source
 from controller.resources.functions.code import CodeSource, ImageSource
 from controller.resources.functions.service import NewCode, NewConfiguration, NewFunction
 from controller.resources.functions.stored import stored_members
@@ -210,6 +210,8 @@ def code_source(members: Mapping[str, Any], *, is_image: bool | None = None) -> 
     _refuse(members, _CODE_REFUSED)
     uri = members.get("ImageUri")
     if uri and not members.get("ZipFile") and is_image is not False:
+        if any(members.get(name) for name in S3_MEMBERS):
+            raise errors.InvalidParameterValueError(errors.IMAGE_URI_ALONE)
         return ImageSource(uri=uri)
     if is_image:
         raise errors.InvalidParameterValueError(errors.IMAGE_URI_MISSING)

@@ -91,11 +91,12 @@ class FunctionService:
         if await self._store.get(new.account, new.region, new.name) is not None:
             raise errors.function_exists(new.name)
         async with self._code.open(new.account, new.code) as opened:
-            # Last, since what a layer consists of is kept only as long as somebody names it.
             layers = await self._code.layers(new.account, new.region, new.layers)
             release = Release(settings=replace(new.settings, layers=layers), code=opened.code)
             check_release(release)
             await opened.store()
+        # Again: what a layer consists of is kept only as long as somebody names it, and storing may have taken minutes.
+        await self._code.layers(new.account, new.region, new.layers)
         function = domain.new_function(
             uid=uuid.uuid4().hex,
             account=new.account,

@@ -28,6 +28,18 @@ _SERVER_SETTINGS: Final = MappingProxyType(
         "jit": "off",
     }
 )
+_POSTGRESQL: Final = "postgresql+asyncpg"
+_SQLITE: Final = "sqlite+aiosqlite"
+_DRIVERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "postgresql": _POSTGRESQL,
+        "postgres": _POSTGRESQL,
+        _POSTGRESQL: _POSTGRESQL,
+        "sqlite": _SQLITE,
+        _SQLITE: _SQLITE,
+    }
+)
+_FORMS: Final = "expected postgresql://user:password@host:5432/database or sqlite:////absolute/file.db"
 #: Marks a connection whose transaction will write.
 _WRITES = "lambdock_writes"
 
@@ -115,20 +127,6 @@ def driver_url(url: str) -> sa.URL:
         # libpq's name of it, which people copy from their provider.
         parsed = parsed.update_query_dict({"ssl": parsed.query["sslmode"]}).difference_update_query(["sslmode"])
     return parsed
-
-
-_POSTGRESQL: Final = "postgresql+asyncpg"
-_SQLITE: Final = "sqlite+aiosqlite"
-_DRIVERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "postgresql": _POSTGRESQL,
-        "postgres": _POSTGRESQL,
-        _POSTGRESQL: _POSTGRESQL,
-        "sqlite": _SQLITE,
-        _SQLITE: _SQLITE,
-    }
-)
-_FORMS: Final = "expected postgresql://user:password@host:5432/database or sqlite:////absolute/file.db"
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

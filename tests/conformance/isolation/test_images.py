@@ -28,7 +28,6 @@ from tests.conformance.isolation.test_privileges import (
     test_processes_of_others_are_invisible,
     test_system_calls_of_administrators_are_refused,
 )
-from tests.conformance.isolation.test_resources import test_a_full_tmp_is_full_and_the_machines_disk_is_not
 from tests.conformance.isolation.test_runtime_api_abuse import (
     test_another_invocations_id_answers_nothing,
     test_requests_that_are_not_its_own_are_refused_and_it_goes_on,
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.docker
 
 __all__ = [
     "listener",
-    "test_a_full_tmp_is_full_and_the_machines_disk_is_not",
     "test_a_process_has_no_capability_and_can_gain_none",
     "test_a_setuid_program_gives_nothing",
     "test_another_function_is_not_reached",

@@ -23,6 +23,26 @@ def run(
     return call(platform, deploy(platform, package, Runtime=runtime, **parameters), event)
 
 
+#: Does what its event says.
+EVALUATE = """
+globalThis.count = 0;
+exports.handler = (event, context, callback) => {
+  globalThis.count += 1;
+  return new Function("event", "context", "callback", event.body)(event, context, callback);
+};
+"""
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def function(platform: Platform, request: pytest.FixtureRequest) -> str:
+    """A function that runs the body of its event as a handler."""
+    return deploy(platform, {"app.js": EVALUATE}, Runtime=request.param, Timeout=10)
+
+
+def evaluate(platform: Platform, function: str, body: str, **event: Any) -> Outcome:
+    return call(platform, function, {"body": body} | event)
+
+
 # --- modules ------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +136,6 @@ export const handler = async () => client.config.region();
 # --- handlers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("body", "result"),
     [
@@ -128,8 +147,8 @@ export const handler = async () => client.config.region();
         ("", None),
     ],
 )
-def test_callbacks_answer(platform: Platform, runtime: str, body: str, result: Any) -> None:
-    outcome = run(platform, f"exports.handler = (event, context, callback) => {{ {body} }}", runtime=runtime)
+def test_callbacks_answer(platform: Platform, function: str, body: str, result: Any) -> None:
+    outcome = evaluate(platform, function, body)
 
     assert (outcome.payload, outcome.error) == (result, None)
 
@@ -144,25 +163,23 @@ def test_callbacks_answer(platform: Platform, runtime: str, body: str, result: A
         ("throw new Error('thrown')", "Error", "thrown"),
     ],
 )
-def test_callbacks_answer_with_errors(platform: Platform, body: str, kind: str, message: str) -> None:
-    outcome = run(platform, f"exports.handler = (event, context, callback) => {{ {body} }}")
+def test_callbacks_answer_with_errors(platform: Platform, function: str, body: str, kind: str, message: str) -> None:
+    outcome = evaluate(platform, function, body)
 
     assert outcome.error == "Unhandled"
     assert (outcome.payload["errorType"], outcome.payload["errorMessage"]) == (kind, message)
 
 
 @pytest.mark.parametrize(("waits", "done"), [("true", True), ("false", False)])
-def test_an_answer_waits_for_the_event_loop_unless_told_otherwise(platform: Platform, waits: str, done: bool) -> None:
-    code = f"""
-let done = false;
-exports.handler = (event, context, callback) => {{
-  if (event === "ask") return callback(null, done);
+def test_an_answer_waits_for_the_event_loop_unless_told_otherwise(
+    platform: Platform, function: str, waits: str, done: bool
+) -> None:
+    body = f"""
   context.callbackWaitsForEmptyEventLoop = {waits};
-  setTimeout(() => {{ done = true; console.log("it is done"); }}, 400);
+  setTimeout(() => console.log("it is done"), 400);
   callback(null, "answered");
-}};
 """
-    outcome = run(platform, code, "begin")
+    outcome = evaluate(platform, function, body)
 
     assert outcome.payload == "answered"
     assert ("it is done" in outcome.tail) is done
@@ -193,7 +210,6 @@ exports.handler = awslambda.streamifyResponse(async (event, stream) => {
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
@@ -203,27 +219,18 @@ exports.handler = awslambda.streamifyResponse(async (event, stream) => {
     ids=["rejection", "exception"],
 )
 def test_an_error_that_nobody_handles_is_the_answer_and_ends_the_process(
-    platform: Platform, runtime: str, body: str, kind: str, message: str
+    platform: Platform, function: str, body: str, kind: str, message: str
 ) -> None:
-    code = f"""
-let count = 0;
-exports.handler = async (event) => {{
-  count += 1;
-  if (!event) return count;
-  {body};
-  await new Promise((resolve) => setTimeout(resolve, 900));
-}};
-"""
-    name = deploy(platform, {"app.js": code}, Runtime=runtime)
-    assert call(platform, name, False).payload == 1
+    count = "callback(null, globalThis.count)"
+    assert evaluate(platform, function, count).error is None
 
-    outcome = call(platform, name, True)
+    outcome = evaluate(platform, function, f"{body}; return new Promise((resolve) => setTimeout(resolve, 900));")
 
     assert outcome.error == "Unhandled"
     assert (outcome.payload["errorType"], outcome.payload["errorMessage"]) == (kind, message)
     assert isinstance(outcome.payload["trace"], list)
     # An invocation that comes while the process ends, ends with it.
-    platform.wait_until(lambda: call(platform, name, False).payload == 1, "another process answers")
+    platform.wait_until(lambda: evaluate(platform, function, count).payload == 1, "another process answers")
 
 
 def test_an_answer_just_before_an_exit_arrives(platform: Platform) -> None:

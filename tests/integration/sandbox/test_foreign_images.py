@@ -73,14 +73,17 @@ for place in / /data /kept /etc /run /var /tmp; do
 done
 /busybox cat /kept/file
 """
-    _, said = await say(bench.driver(), bench.foreign_spec(image=scratch), shell(script))
+    spec = replace(bench.foreign_spec(image=scratch), volumes=("/kept", "/tmp/"))
+
+    _, said = await say(bench.driver(), spec, shell(script))
 
     assert said == "/tmp writable\nkept"
+    assert volumes_of(bench) == []
 
 
 async def test_labels_and_checks_of_the_image_are_not_ours(bench: Bench, scratch: str) -> None:
     driver = bench.driver()
-    spec = bench.foreign_spec(image=scratch)
+    spec = replace(bench.foreign_spec(image=scratch), volumes=("/kept", "/tmp/"))
     running = await run(driver, await driver.start(spec), shell("echo up; exec /busybox sleep 100"))
     await running.line()
 
@@ -151,7 +154,9 @@ async def test_missing_working_directory_is_refused_and_leaves_nothing(
 
 @pytest.mark.parametrize("path", ["/kept", "/tmp", "/data/"])
 async def test_working_directory_of_the_image_is_entered(bench: Bench, scratch: str, path: str) -> None:
-    _, said = await say(bench.driver(), bench.foreign_spec(image=scratch), shell("/busybox pwd", cwd=path))
+    spec = replace(bench.foreign_spec(image=scratch), volumes=("/kept", "/tmp/"))
+
+    _, said = await say(bench.driver(), spec, shell("/busybox pwd", cwd=path))
 
     assert said.strip() in (path, path.rstrip("/"))
 
@@ -281,7 +286,7 @@ async def test_sandbox_whose_holder_dies_before_its_release_has_ended(bench: Ben
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1, 0.3])
 async def test_cancelled_release_leaves_nothing_once_destroyed(bench: Bench, after_s: float) -> None:
     driver = bench.driver()
-    sandbox = await driver.start(bench.foreign_spec())
+    sandbox = await driver.start(replace(bench.foreign_spec(), volumes=("/opt",)))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(after_s):
@@ -310,11 +315,13 @@ async def test_image_that_is_gone_fails_at_its_release(bench: Bench) -> None:
 
 async def test_sweep_removes_both_containers_of_a_predecessor_s_sandbox(bench: Bench) -> None:
     predecessor = bench.driver(epoch=1)
-    running = await run(predecessor, await predecessor.start(bench.foreign_spec()), "import signal; signal.pause()")
+    spec = replace(bench.foreign_spec(), volumes=("/opt",))
+    running = await run(predecessor, await predecessor.start(spec), "import signal; signal.pause()")
     await predecessor.close()
     running.sandbox.close_listeners()
     os.close(running.log)
     assert len(bench.owned()) == 2
+    assert len(volumes_of(bench)) == 2
 
     successor = bench.driver(epoch=2)
     assert bench.owner(1) in await successor.owners()

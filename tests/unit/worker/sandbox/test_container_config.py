@@ -134,6 +134,7 @@ def test_a_foreign_image_s_volumes_are_read_only_and_never_in_the_place_of_ours(
     assert set(mounts) == {"/etc/hosts", "/etc/resolv.conf", "/tmp", "/data"}
     assert len(mounts) == len(FOREIGN["HostConfig"]["Mounts"])
     assert (mounts["/data"]["Type"], mounts["/data"]["ReadOnly"]) == ("volume", True)
+    assert mounts["/data"]["Source"] == "lambdock-blue-e1-0", "the engine refuses read-only volumes without a name"
     assert mounts["/data"]["VolumeOptions"]["Labels"]["lambdock.worker"] == "w1"
     assert mounts["/tmp"]["VolumeOptions"]["DriverConfig"]["Options"]["device"] == "/dev/loop3"
     assert mounts["/etc/hosts"]["Type"] == "bind"
