@@ -28,13 +28,12 @@ def lambda_client(endpoint: str, *, region: str | None = None, read_timeout_s: f
     Never retries: a repeated invocation would run the function twice. Region and credentials are the configured
     ones, else us-east-1 and test:test; the metadata service of a cloud is never asked.
     """
-    try:
-        import boto3
-        import botocore.session
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise CliError(f"this command needs boto3 ({error}). Install it with: pip install 'lambdock[cli]'") from None
+    # Here, not above: they take longer to import than most commands take to run.
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
     if not endpoint.startswith(("http://", "https://")):
         raise UsageError(f"the endpoint must be a URL such as http://127.0.0.1:4566, not {endpoint!r}")
     core = botocore.session.get_session()

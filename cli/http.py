@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -21,13 +22,20 @@ def client() -> httpx.Client:
     return httpx.Client(timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S), trust_env=False)
 
 
-def get(http: httpx.Client, endpoint: str, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+def get(
+    http: httpx.Client,
+    endpoint: str,
+    path: str,
+    params: dict[str, str] | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
     """Return the answer to one GET, whatever its status.
 
     Raises: `UsageError` for an endpoint that is no URL; `Unreachable` when nothing, or too late, answers.
     """
     try:
-        return http.get(endpoint + path, params=params)
+        return http.get(endpoint + path, params=params, headers=headers)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
         raise UsageError(f"the endpoint must be a URL such as http://127.0.0.1:4566, not {endpoint!r}") from None
     except httpx.ConnectError:

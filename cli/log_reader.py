@@ -13,6 +13,7 @@ import httpx
 from rich.text import Text
 
 from cli import http, output
+from cli.client import signature
 from cli.errors import CliError, UsageError
 
 #: How often `--follow` asks for more.
@@ -86,7 +87,10 @@ def print_logs(query: LogQuery, endpoint: str, *, is_following: bool, is_json: b
 def _page(
     client: httpx.Client, endpoint: str, query: LogQuery, cursor: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
-    response = http.get(client, endpoint, f"/_lambdock/logs/{quote(query.name, safe='')}", query.params(cursor))
+    path = f"/_lambdock/logs/{quote(query.name, safe='')}"
+    # Names account and region, as the other commands do.
+    headers = signature("GET", endpoint + path)
+    response = http.get(client, endpoint, path, query.params(cursor), headers=headers)
     if response.status_code >= 500:
         raise http.Unreachable(f"{endpoint} answers with HTTP {response.status_code}")
     body = http.json_object(response)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from controller.domain.layer import LayerName
 from controller.packages.ports import ObjectTooLargeError, S3Object
 from controller.packages.s3 import S3Endpoint, S3Objects
 from tests.conformance.test_functions_api import FAST, ROLE, create, ready, refused
@@ -165,6 +166,18 @@ def test_two_sources_of_code_or_half_a_one_are_refused(client: Any, code: dict[s
 
     assert (status, name) == (400, BAD)
     assert text in message
+    assert functions(client) == []
+
+
+def test_an_image_and_an_object_are_not_both_code(client: Any) -> None:
+    code = {"ImageUri": "app:1", "S3Bucket": "bucket", "S3Key": "k"}
+
+    for source in (code, {"ImageUri": "app:1", "S3ObjectVersion": "1"}):
+        status, name, message = refused(
+            create, client=client, PackageType="Image", Code=source, Runtime=None, Handler=None
+        )
+        assert (status, name) == (400, BAD)
+        assert "when providing an ImageUri" in message
     assert functions(client) == []
 
 
@@ -518,6 +531,25 @@ def test_a_layer_s_blob_outlives_its_version_while_a_function_uses_it(api: ApiSe
     assert blob in api.run(api.core.references.referenced_blobs())
     client.delete_function(FunctionName="hello")
     assert blob not in api.run(api.core.references.referenced_blobs())
+
+
+def test_a_layer_that_is_deleted_while_the_code_is_stored_is_missed(
+    api: ApiServer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = layer(client, "a")["LayerVersionArn"]
+    put = api.blobs.put
+
+    async def slow_put(data: bytes) -> str:
+        # As long as it may take, a collection begins and ends.
+        await api.core.layers.delete(
+            "000000000000", "us-east-1", LayerName(account="000000000000", region="us-east-1", name="a"), 1
+        )
+        return await put(data)
+
+    monkeypatch.setattr(api.blobs, "put", slow_put)
+
+    assert refused(create, client=client, Layers=[arn]) == (400, BAD, f"Layer version {arn} does not exist.")
+    assert functions(client) == []
 
 
 def test_code_and_layers_together_have_a_limit(api: ApiServer, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

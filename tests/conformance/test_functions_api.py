@@ -302,6 +302,18 @@ def test_publishing_with_create_and_update_prepares_the_version_too(client: Any)
     assert [one["Version"] for page in pages for one in page["Versions"]] == ["$LATEST", "1", "2"]
 
 
+@pytest.mark.parametrize(
+    "members", [{"Description": "a\0"}, {"Environment": {"Variables": {"AB": "\0"}}}, {"Tags": {"\0": "b"}}]
+)
+def test_a_nul_character_is_refused_wherever_it_is(client: Any, members: dict[str, Any]) -> None:
+    assert refused(create, client=client, name="hello", **members)[:2] == (400, "SerializationException")
+    assert client.list_functions()["Functions"] == []
+
+
+def test_a_nul_character_s_escape_is_text_like_any_other(client: Any) -> None:
+    assert create(client, Description="\\u0000")["Description"] == "\\u0000"
+
+
 def test_functions_are_listed_in_pages(client: Any) -> None:
     for number in range(5):
         ready(client, f"f{number}")

@@ -200,6 +200,21 @@ def test_logs_prints_events_with_their_times(platform: FakePlatform) -> None:
     assert platform.requests[0].path.startswith("/_lambdock/logs/my%20fn?limit=5&since_ms=")
 
 
+def test_logs_are_those_of_the_configured_account_and_region(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "111111111111")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    platform.answer = lambda _: Answer(200, {"events": [], "cursor": "c1"})
+
+    run("logs", "f")
+
+    signed = {name.lower(): value for name, value in platform.requests[0].headers.items()}["authorization"]
+    assert "Credential=111111111111/" in signed
+    assert "/eu-west-1/lambda/" in signed
+
+
 def test_logs_follow_goes_on_at_the_cursor(platform: FakePlatform) -> None:
     answers = iter([
         Answer(200, {"events": [{"timestamp": 0, "message": "one"}], "cursor": "c1"}),

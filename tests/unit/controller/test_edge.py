@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.requests import Request
 
 from controller.api.code_links import load_secret
 from controller.api.identity import Caller, CallerReader
+from controller.api.params import marker, marker_of
 from controller.domain.errors import InvalidParameterValueError, ValidationFailedError
 from controller.domain.validation import check_environment, check_members
 from controller.settings import ControllerSettings
@@ -39,9 +41,37 @@ def test_a_presigned_url_names_the_caller_too() -> None:
     assert caller(query=query) == Caller(account="123456789012", region="eu-west-1")
 
 
-@pytest.mark.parametrize("header", ["", "Bearer x", "AWS4-HMAC-SHA256 Credential=a/b", "Credential=a/b/../c/d"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer x",
+        "AWS4-HMAC-SHA256 Credential=a/b",
+        "Credential=a/b/../c/d",
+        # Longer than the databases' columns for regions.
+        f"Credential=a/20260131/eu-{'west' * 8}-1/lambda/aws4_request",
+    ],
+)
 def test_what_cannot_be_read_counts_as_not_given(header: str) -> None:
     assert caller(header) == Caller(account="000000000000", region="us-east-1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", '["a", 1, 2]', '["a", "1"]', '["a", true]', '["a", -1]', '["a", 2147483648]', '["a\\u0000", 1]', "[1, 1]"],
+)
+def test_a_marker_that_nobody_gave_out_is_refused(text: str) -> None:
+    raw = base64.urlsafe_b64encode(text.encode()).decode()
+    request = Request({"type": "http", "headers": [], "query_string": f"Marker={raw}".encode()})
+
+    with pytest.raises(InvalidParameterValueError, match="Invalid Marker"):
+        marker_of(request)
+
+
+def test_a_marker_is_read_back() -> None:
+    request = Request({"type": "http", "headers": [], "query_string": f"Marker={marker('ä', 2**31 - 1)}".encode()})
+
+    assert marker_of(request) == ("ä", 2**31 - 1)
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **variables: str) -> ControllerSettings:
