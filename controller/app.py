@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -38,6 +40,8 @@ class Services:
     callers: CallerReader
     links: CodeLinks
     blobs: BlobStore
+    #: A directory for packages on their way to callers.
+    scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     probes: Mapping[str, Probe] = field(default_factory=dict)
     workers: Members | None = None
     controllers: Members | None = None
@@ -77,7 +81,7 @@ def create_app(services: Services) -> FastAPI:
         account_router(core.account, callers),
         layers_router(core.layers, callers, services.links),
         images_router(core.images, callers),
-        code_router(services.links, services.blobs),
+        code_router(services.links, services.blobs, services.scratch),
         health_router(services.probes, services.workers, services.controllers),
     ):
         app.include_router(router)

@@ -54,6 +54,7 @@ async def open_services(
             callers=CallerReader(default_account=settings.default_account, default_region=settings.default_region),
             links=CodeLinks(load_secret(settings.state_dir / "code-links.key")),
             blobs=blobs,
+            scratch=spool,
             probes={"database": database.probe},
             allowed_hosts=settings.allowed_hosts,
             allowed_origins=settings.allowed_origins,

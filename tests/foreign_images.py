@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: A file: contents, or contents and mode.
-File = bytes | tuple[bytes, int]
+#: A file: contents, or contents and mode; or where a link points to.
+File = bytes | tuple[bytes, int] | str
 
 
 def static_busybox() -> bytes:
@@ -42,6 +42,11 @@ def archive(files: Mapping[str, File]) -> bytes:
             entry.type, entry.mode = tarfile.DIRTYPE, 0o777
             made.addfile(entry)
         for name, file in files.items():
+            if isinstance(file, str):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.SYMTYPE, file
+                made.addfile(link)
+                continue
             data, mode = file if isinstance(file, tuple) else (file, 0o755)
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), mode

@@ -7,27 +7,30 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from contract.blobs.store import BlobNotFoundError
 from controller.domain.errors import AccessDeniedError, ResourceNotFoundError
+from controller.packages.scratch import scratch_file
 
 LIFETIME = timedelta(minutes=10)
 _PATH = "/_lambdock/code/{sha256}"
 _READ_DEADLINE_S = 60.0
+_PIECE_BYTES = 1 << 20
 
 
 class BlobSource(Protocol):
     """The one method of the blob store that is needed here."""
 
-    async def get(self, sha256: str) -> bytes:
-        """Return the whole blob. Raises BlobNotFoundError."""
+    async def copy_to(self, sha256: str, path: Path) -> None:
+        """Write the blob to a new file at `path`, verifying its digest. Raises BlobNotFoundError."""
         ...
 
 
@@ -82,8 +85,8 @@ def load_secret(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def code_router(links: CodeLinks, blobs: BlobSource) -> APIRouter:
-    """Serve the packages behind the links."""
+def code_router(links: CodeLinks, blobs: BlobSource, scratch: Path) -> APIRouter:
+    """Serve the packages behind the links, from files in `scratch`: they may have 250 MB, and clients may be slow."""
     router = APIRouter(tags=["code"])
 
     async def download(request: Request, sha256: str) -> Response:
@@ -91,10 +94,24 @@ def code_router(links: CodeLinks, blobs: BlobSource) -> APIRouter:
         links.check(sha256, query.get("expires", ""), query.get("signature", ""))
         try:
             async with asyncio.timeout(_READ_DEADLINE_S):
-                data = await blobs.get(sha256)
+                file = await _copied(blobs, sha256, scratch)
         except (BlobNotFoundError, ValueError) as error:
             raise ResourceNotFoundError(f"The package {sha256} is no longer stored.") from error
-        return Response(data, media_type="application/zip")
+        size = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
+        return StreamingResponse(_pieces(file), headers=size, media_type="application/zip")
 
     router.add_api_route(_PATH, download, methods=["GET"], response_model=None)
     return router
+
+
+async def _copied(blobs: BlobSource, sha256: str, scratch: Path) -> BinaryIO:
+    """Return a copy of the blob that has no name any more: it is gone when it is closed."""
+    with scratch_file(scratch) as path:
+        await blobs.copy_to(sha256, path)
+        return path.open("rb")
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: A preparation that has not been answered for so long is asked for again.
 _ASK_AGAIN_S: Final = 5.0
+#: Held by a thread that collects.
+_collecting: Final = threading.Lock()
 
 
 def prepare(function_uid: str, version: str, revision_id: str) -> None:
@@ -42,11 +45,26 @@ def sweep() -> None:
 
 
 def collect() -> None:
+    """Begin a collection, unless one is under way in this process.
+
+    In a thread, unlike other jobs: it takes seconds at least, many minutes with a large bucket, and preparations wait
+    in the same queue. Also, the queue ends what takes it more than three minutes.
+    """
+    if _collecting.acquire(blocking=False):
+        threading.Thread(target=_collect, name="collection", daemon=True).start()
+
+
+def _collect() -> None:
+    try:
+        asyncio.run(_collection())
+    except Exception:
+        log.exception("a collection failed; the next one begins from the start")
+    finally:
+        _collecting.release()
+
+
+async def _collection() -> None:
     """Retire functions that were deleted without Redis hearing of it, and remove blobs that nothing refers to."""
-
-    async def run() -> None:
-        async with open_parts(ControllerSettings()) as parts:
-            await retire_orphans(parts.core.preparation, parts.operations)
-            await collect_blobs(parts.services.blobs, parts.core.references, parts.operations)
-
-    asyncio.run(run())
+    async with open_parts(ControllerSettings()) as parts:
+        await retire_orphans(parts.core.preparation, parts.operations)
+        await collect_blobs(parts.services.blobs, parts.core.references, parts.operations)

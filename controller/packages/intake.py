@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import tempfile
-import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from contract.packages import MAX_UNZIPPED_BYTES, PackageError, verify_zip
 from controller.domain import errors
 from controller.domain.release import Package
 from controller.domain.validation import ZIPPED_MAX_BYTES
 from controller.packages.ports import BlobSink, ObjectSource, ObjectTooLargeError, PackageSource, S3Object, UploadedZip
+from controller.packages.scratch import scratch_file
 
 STORE_DEADLINE_S = 120.0
-#: Fetched files older than this belong to a process that died: no fetch takes as long.
-STALE_S: Final = 3_600.0
-#: Of their names: the directory may have others' files.
-_PREFIX: Final = "lambdock-package-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +66,7 @@ class PackageIntake:
             raise errors.not_supported(
                 "S3Bucket", "pass the package as ZipFile, or have the operator set LAMBDOCK_S3_ENDPOINT"
             )
-        with _scratch_file(self._scratch) as path:
+        with scratch_file(self._scratch) as path:
             yield await self._fetched(objects, source, path)
 
     async def _fetched(self, objects: ObjectSource, wanted: S3Object, path: Path) -> Incoming:
@@ -103,23 +96,3 @@ def _examine(contents: bytes | Path) -> Package:
         with contents.open("rb") as file:
             sha256, size_bytes = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     return Package(sha256=sha256, size_bytes=size_bytes, unzipped_bytes=unzipped_bytes)
-
-
-@contextmanager
-def _scratch_file(directory: Path) -> Iterator[Path]:
-    """Name a file that does not exist yet, and remove it in the end, whoever made it."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _sweep(directory)
-    path = directory / f"{_PREFIX}{uuid.uuid4().hex}"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sweep(directory: Path) -> None:
-    oldest = time.time() - STALE_S
-    for path in directory.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()

@@ -67,9 +67,16 @@ def attacking_image(platform: Platform) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def attacker(platform: Platform, attacking_image: str) -> Attacker:
     """In place of the archive that attacks elsewhere."""
-    return Attacker(platform, name=create(platform, attacking_image, Timeout=30))
+    return _started(platform, attacking_image)
 
 
 @pytest.fixture(scope="module")
 def victim(platform: Platform, attacking_image: str) -> Attacker:
-    return Attacker(platform, name=create(platform, attacking_image, Timeout=30))
+    return _started(platform, attacking_image)
+
+
+def _started(platform: Platform, uri: str) -> Attacker:
+    made = Attacker(platform, name=create(platform, uri, Timeout=30))
+    # Some tests look at its container before they call it.
+    assert made.see("result = 1") == 1
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,7 +16,13 @@ from tests.integration.sandbox.bench import Bench, finish, python, run, say
 from tests.integration.sandbox.test_sandbox_lifecycle import attached, left_files
 from tests.waiting import wait_until
 from worker.engine import DockerEngine
-from worker.sandbox.driver import ProcessSpec, SandboxGoneError, SandboxStartFailedError, WorkingDirectoryError
+from worker.sandbox.driver import (
+    ImageStartFailedError,
+    ProcessSpec,
+    SandboxGoneError,
+    SandboxStartFailedError,
+    WorkingDirectoryError,
+)
 
 pytestmark = pytest.mark.docker
 
@@ -310,6 +317,60 @@ async def test_image_that_is_gone_fails_at_its_release(bench: Bench) -> None:
     sandbox.close_listeners()
     await driver.destroy(sandbox)
 
+    assert bench.owned() == []
+
+
+@pytest.mark.parametrize(
+    ("files", "volumes", "words"),
+    [
+        ({"tmp": b""}, (), "not a directory"),
+        ({}, ("/proc/x",), "/proc"),
+        ({}, ("/",), "destination can't be '/'"),
+        ({}, tuple(f"/{number}" for number in range(65)), "65 volumes"),
+        ({"etc/group": b"plain:x:5:\n 990:x:0:\n"}, (), "named 990"),
+        ({"real/group": b"990:x:0:\n", "etc/group": "../real/group"}, (), "named 990"),
+        ({"etc/group": b"plain:x:5:\n" * 100_000}, (), "/etc/group"),
+    ],
+)
+async def test_image_that_can_not_be_isolated_is_refused_as_the_image_s_fault(
+    bench: Bench, engine: DockerEngine, files: dict[str, bytes | str], volumes: tuple[str, ...], words: str
+) -> None:
+    driver = bench.driver()
+    with scratch_image(engine.client, {"busybox": static_busybox(), **files}) as name:
+        sandbox = await driver.start(replace(bench.foreign_spec(image=name), volumes=volumes))
+        with pytest.raises(ImageStartFailedError, match=re.escape(words)):
+            await driver.release(sandbox, shell("exec /busybox sleep 100"))
+        sandbox.close_listeners()
+        await driver.destroy(sandbox)
+
+    assert bench.owned() == []
+    assert left_files(bench) == []
+    assert volumes_of(bench) == []
+
+
+async def test_group_that_is_named_like_ours_and_is_another_gives_nothing(bench: Bench, engine: DockerEngine) -> None:
+    groups = b"root:x:0:\nours:x:990:\n9900:x:0:\n"
+    with scratch_image(engine.client, {"busybox": static_busybox(), "etc/group": groups}) as name:
+        _, said = await say(bench.driver(), bench.foreign_spec(image=name), shell("/busybox grep Groups /proc/self/status"))
+
+    assert said.split() == ["Groups:", "990"]
+
+
+async def test_killed_at_its_gate_in_a_later_life_it_is_told_ended(bench: Bench) -> None:
+    driver = bench.driver()
+    running = await run(driver, await driver.start(bench.foreign_spec()), "raise SystemExit(3)")
+    async with asyncio.timeout(20):
+        await asyncio.wait([running.sandbox.exited])
+    running.sandbox.close_listeners()
+    again = await driver.restart(running.sandbox)
+
+    await driver.kill(again)
+
+    async with asyncio.timeout(5):
+        assert (await asyncio.shield(again.exited)).code == 137
+    again.close_listeners()
+    await driver.destroy(again)
+    os.close(running.log)
     assert bench.owned() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisAwayError
 
 from contract.blobs.memory import MemoryBlobStore
+from controller.background import jobs
 from controller.background.__main__ import COLLECT_S, SWEEP_S, sweep_forever
 from controller.background.collecting import BLOB_AGE_S, collect_blobs, retire_orphans
 from controller.preparation.queue import COLLECT_JOB, SWEEP_JOB
@@ -73,6 +75,46 @@ def test_the_sweep_comes_at_every_look_and_the_collection_once_in_its_period() -
 @pytest.mark.parametrize("failure", [RedisAwayError("away"), ValueError("a job that can't be read"), OSError("full")])
 def test_no_failure_ends_the_clock_or_loses_a_job(failure: Exception) -> None:
     assert run(looks=2, failures=[failure]).asked == [SWEEP_JOB, COLLECT_JOB]
+
+
+class Collections:
+    """Stands in for collections, which wait until they may end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Event()
+        self.fails = False
+        monkeypatch.setattr(jobs, "_collection", self._collection)
+
+    async def _collection(self) -> None:
+        self.begun.release()
+        assert await asyncio.to_thread(self.may_end.wait, 10)
+        if self.fails:
+            raise OSError("the bucket is away")
+
+    def end(self) -> None:
+        self.may_end.set()
+        # Free as soon as the thread is done.
+        assert jobs._collecting.acquire(timeout=10)
+        jobs._collecting.release()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_preparations_do_not_wait_for_a_collection_and_one_runs_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    collections = Collections(monkeypatch)
+    collections.fails = fails
+
+    jobs.collect()
+    assert collections.begun.acquire(timeout=10)
+    jobs.collect()
+    assert [thread.name for thread in threading.enumerate()].count("collection") == 1
+    collections.end()
+
+    jobs.collect()
+    assert collections.begun.acquire(timeout=10)
+    collections.end()
 
 
 @dataclass

@@ -13,8 +13,9 @@ from contract.blobs.memory import MemoryBlobStore
 from controller.domain.errors import InvalidParameterValueError, SerializationError
 from controller.domain.release import Package
 from controller.packages import intake
-from controller.packages.intake import STALE_S, PackageIntake
+from controller.packages.intake import PackageIntake
 from controller.packages.ports import ObjectTooLargeError, S3Object, UploadedZip
+from controller.packages.scratch import STALE_S
 from controller.packages.wire import package_source
 from tests.fakes.api_server import zip_of
 

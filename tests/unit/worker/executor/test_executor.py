@@ -18,7 +18,7 @@ from tests.unit.worker.environments.test_pool import Launcher
 from tests.waiting import wait_until
 from worker.environments.pool import EnvironmentPool
 from worker.executor import Delivery, Executor
-from worker.sandbox.driver import SandboxSpec, SandboxStartFailedError
+from worker.sandbox.driver import ImageStartFailedError, SandboxSpec, SandboxStartFailedError
 from worker.transfer import TransferError
 
 
@@ -190,6 +190,20 @@ async def test_a_start_that_fails_hands_the_invocation_back_and_frees_its_memory
     assert world.operations.released == ["i1"]
     assert world.starts == [False]
     assert world.executor.held_count == 0
+
+
+async def test_an_image_that_can_not_be_started_does_not_speak_against_this_worker(world: World) -> None:
+    async def refuse_image(_: SandboxSpec) -> None:
+        raise ImageStartFailedError("the image's /tmp is a file")
+
+    world.stage.driver.before_start = refuse_image
+    world.executor.accept(delivery())
+    await world.executor.wait_idle()
+
+    assert world.operations.handed_back == ["i1"]
+    assert world.operations.released == ["i1"]
+    # One function with such an image would otherwise make all workers unplaceable, for everybody.
+    assert world.starts == []
 
 
 async def test_a_start_that_no_other_worker_can_try_is_a_platform_failure_and_its_event_comes_again(

@@ -10,6 +10,7 @@ import pytest
 
 from worker.sandbox import dns, namespace
 from worker.sandbox.dns import DnsForwarder, server_failure
+from worker.time_share import BURST_S, SHARE
 
 QUERY = bytes.fromhex("beef01000001000000000000") + b"\x04name\x07example\0\0\1\0\1"
 ANSWER = QUERY[:2] + b"\x81\x80" + QUERY[4:]
@@ -115,6 +116,35 @@ async def test_queries_beyond_the_bound_are_refused_at_once(upstream, forward) -
 
         async with asyncio.timeout(1):
             assert await asyncio.get_running_loop().sock_recv(client, 512) == server_failure(QUERY)
+
+
+async def test_a_flood_of_queries_gets_a_share_of_the_worker_s_time_whichever_way_it_comes(
+    forward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns, "_QUERY_COST_S", 0.005)
+    address = forward()
+    loop = asyncio.get_running_loop()
+    local = QUERY[:12] + b"\1a\0\0\1\0\1"
+    began_s = loop.time()
+
+    reader, writer = await asyncio.open_connection(*address)
+    # In one piece: whoever finds the next query at hand never waits for anything.
+    writer.write((len(local).to_bytes(2, "big") + local) * 20)
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+    writer.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect(address)
+        for _ in range(20):
+            client.send(local)
+        async with asyncio.timeout(5):
+            for _ in range(20):
+                await loop.sock_recv(client, 512)
+
+    # 40 queries and a connection, less what may come in a row, at the share that a sandbox has for ever.
+    assert loop.time() - began_s > (41 * 0.005 - BURST_S - 0.05) / SHARE
 
 
 async def test_tcp_query_is_forwarded_over_tcp(forward) -> None:
