@@ -17,7 +17,7 @@ from worker.code.cache import CodeUnavailableError
 from worker.environments.environment import Environment, Invocation, InvocationResult
 from worker.environments.pool import EnvironmentPool
 from worker.images.errors import ImageUnavailableError, RuntimeUnavailableError
-from worker.sandbox.driver import SandboxStartFailedError
+from worker.sandbox.driver import ImageStartFailedError, SandboxStartFailedError
 from worker.transfer import Transfer, TransferError
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,8 @@ class Executor:
         except _START_ERRORS as error:
             reason = str(error) or type(error).__name__
             log.error("environment did not start", extra={"request_id": delivery.header.request_id, "error": reason})
-            if isinstance(error, SandboxStartFailedError | RuntimeUnavailableError):
+            is_machine_s = isinstance(error, SandboxStartFailedError | RuntimeUnavailableError)
+            if is_machine_s and not isinstance(error, ImageStartFailedError):
                 # Of this machine, not of one function.
                 self._on_start(False)
             await self._not_started(delivery, reason)

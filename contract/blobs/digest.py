@@ -15,6 +15,11 @@ def digest_of(data: bytes) -> str:
 
 def checked(sha256: str) -> str:
     """Return `sha256`, or raise ValueError when it is not a digest; a key never becomes a path unchecked."""
-    if not _SHA256.fullmatch(sha256):
+    if not is_digest(sha256):
         raise ValueError(f"not a blob's key: {sha256[:100]!r}; expected 64 lower-case hex digits of a sha256")
     return sha256
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether this is a key as blobs have."""
+    return _SHA256.fullmatch(text) is not None

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-from contract.blobs.digest import checked
+from contract.blobs.digest import checked, is_digest
 from contract.blobs.store import BlobNotFoundError
 
 #: Temporary files older than this belong to a process that died: no upload takes as long.
@@ -140,6 +140,9 @@ def _blobs(directory: Path) -> list[tuple[str, float]]:
     found = []
     for second in _children(directory):
         for path in _children(second):
+            if not is_digest(path.name):
+                # Not ours: file systems and people leave files anywhere.
+                continue
             with contextlib.suppress(FileNotFoundError):
                 found.append((path.name, max(0.0, now - path.stat().st_mtime)))
     return found

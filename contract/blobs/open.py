@@ -47,8 +47,13 @@ def check_blob_url(url: str) -> None:
     parts = urlsplit(url)
     wrong = {"file": _wrong_with_file, "s3": _wrong_with_s3}.get(parts.scheme, _wrong_with_scheme)(parts)
     if wrong:
-        # Without what is before an @: people write secrets there, and this is printed.
-        raise ValueError(f"LAMBDOCK_BLOB_URL is {re.sub('//[^/]*@', '//…@', url)!r}: {wrong}; {_FORMS}")
+        raise ValueError(f"LAMBDOCK_BLOB_URL is {_shown(url)!r}: {wrong}; {_FORMS}")
+
+
+def _shown(url: str) -> str:
+    """Return a URL without what is before an @ and without its query: people write secrets there, and this is printed."""
+    plain, mark, _ = re.sub(r"//[^?#]*@", "//…@", url).partition("?")
+    return f"{plain}?…" if mark else plain
 
 
 def _wrong_with_scheme(_: SplitResult) -> str:
@@ -69,7 +74,7 @@ def _wrong_with_s3(parts: SplitResult) -> str:
     if "@" in parts.netloc:
         return "credentials do not belong into the URL"
     if not _BUCKET.fullmatch(parts.netloc):
-        return f"{parts.netloc!r} is no bucket's name"
+        return "what follows s3:// is no bucket's name"
     if parts.fragment or not options.keys() <= _OPTIONS or any(len(values) > 1 for values in options.values()):
         return f"its query may hold {', '.join(sorted(_OPTIONS))}, once each"
     if not all(value for values in options.values() for value in values):

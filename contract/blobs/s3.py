@@ -21,7 +21,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from contract.blobs.digest import checked, digest_of
+from contract.blobs.digest import checked, digest_of, is_digest
 from contract.blobs.store import BlobNotFoundError
 
 T = TypeVar("T")
@@ -214,9 +214,8 @@ class S3BlobStore:
             found = self._s3().list_objects_v2(Bucket=self._bucket.name, Prefix=self._bucket.prefix, **more)
         page: Page = []
         for item in found.get("Contents", ()):
-            sha256 = item["Key"].rpartition("/")[2]
-            # Others may keep objects beside ours.
-            if item["Key"] == self._key(sha256):
+            sha256 = self._blob_at(item["Key"])
+            if sha256 is not None:
                 page.append((sha256, _age_s(item["LastModified"], found)))
         return page, found.get("NextContinuationToken") if found.get("IsTruncated") else None
 
@@ -229,7 +228,8 @@ class S3BlobStore:
             log.warning("unfinished uploads of blobs are not known", extra={"error": str(error)})
             return
         for upload in found.get("Uploads", ()):
-            if _age_s(upload["Initiated"], found) > STALE_UPLOAD.total_seconds():
+            is_ours = self._blob_at(upload["Key"]) is not None
+            if is_ours and _age_s(upload["Initiated"], found) > STALE_UPLOAD.total_seconds():
                 self._abort({"Bucket": self._bucket.name, "Key": upload["Key"], "UploadId": upload["UploadId"]})
 
     def _abort(self, upload: dict[str, Any]) -> None:
@@ -243,6 +243,11 @@ class S3BlobStore:
 
     def _key(self, sha256: str) -> str:
         return f"{self._bucket.prefix}{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+    def _blob_at(self, key: str) -> str | None:
+        """Return the blob that this key is of; None for what others keep beside ours."""
+        sha256 = key.rpartition("/")[2]
+        return sha256 if is_digest(sha256) and key == self._key(sha256) else None
 
     def _object(self, sha256: str) -> dict[str, str]:
         return {"Bucket": self._bucket.name, "Key": self._key(sha256)}

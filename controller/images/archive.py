@@ -31,6 +31,10 @@ MAX_CONFIG_BYTES: Final = 8 << 20
 _MANIFEST: Final = "manifest.json"
 _MAX_HOPS: Final = 10
 _PIECE: Final = 1 << 20
+#: Of a layer; parallel compressors make one for every 64 KB or more.
+MAX_GZIP_MEMBERS: Final = 1_000_000
+#: Decompressed at a time: at the end of each gzip member the rest is copied.
+_SLICE: Final = 1 << 14
 _DIGEST: Final = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
 _DIFF_ID: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _GZIP: Final = b"\x1f\x8b"
@@ -124,19 +128,42 @@ def check_archive(
     meter = _Meter(limit_bytes)
     regions: dict[str, Region] = {config_sha256: config_region}
     layers: list[ImageLayer] = []
-    checked: dict[tuple[int, str], ImageLayer] = {}
+    checked: dict[tuple[int, str], tuple[ImageLayer, _Counts]] = {}
     for name, diff_id in zip(names, diff_ids, strict=True):
         region = _member(index, name)
-        layer = checked.get((region.offset, diff_id))
-        if layer is None:
+        if (region.offset, diff_id) in checked:
+            # Engines unpack it once for each place that it has in the image.
+            layer, counts = checked[region.offset, diff_id]
+            meter.add(counts)
+        else:
+            before = meter.counts
             layer = _check_layer(_pieces(file, region, stop), name, diff_id, region.size_bytes, meter)
-            checked[region.offset, diff_id] = layer
+            checked[region.offset, diff_id] = layer, meter.counts.minus(before)
         regions[layer.blob] = region
         layers.append(layer)
     manifest = ImageManifest(
-        config=config_sha256, layers=tuple(layers), architecture=architecture, total_bytes=meter.unpacked_bytes
+        config=config_sha256, layers=tuple(layers), architecture=architecture, total_bytes=meter.counts.unpacked_bytes
     )
     return CheckedImage(manifest=manifest, regions=regions, tags=tuple(entry["RepoTags"] or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What unpacking writes."""
+
+    entries: int = 0
+    #: Bytes of files, as the engine counts them.
+    unpacked_bytes: int = 0
+    #: What layers decompress to: all of it is read, also what belongs to no file.
+    tar_bytes: int = 0
+
+    def plus(self, other: _Counts) -> _Counts:
+        return _Counts(
+            self.entries + other.entries, self.unpacked_bytes + other.unpacked_bytes, self.tar_bytes + other.tar_bytes
+        )
+
+    def minus(self, other: _Counts) -> _Counts:
+        return self.plus(_Counts(-other.entries, -other.unpacked_bytes, -other.tar_bytes))
 
 
 class _Meter:
@@ -144,25 +171,20 @@ class _Meter:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        #: Bytes of files, as the engine counts them.
-        self.unpacked_bytes = 0
-        self._entries = 0
-        self._tar_bytes = 0
+        self.counts = _Counts()
 
     def count(self, member: Member) -> None:
-        self._entries += 1
-        if self._entries > MAX_ENTRIES:
-            raise ImageTooLargeError(f"the image's layers have more than {MAX_ENTRIES} files, links and directories")
-        self.unpacked_bytes += member.unpacked_bytes
-        self._check()
+        self.add(_Counts(entries=1, unpacked_bytes=member.unpacked_bytes))
 
     def count_tar(self, size_bytes: int) -> None:
-        """Count what a layer decompresses to, too: all of it is read, also what belongs to no file."""
-        self._tar_bytes += size_bytes
-        self._check()
+        self.add(_Counts(tar_bytes=size_bytes))
 
-    def _check(self) -> None:
-        if max(self.unpacked_bytes, self._tar_bytes) > self._limit_bytes:
+    def add(self, counts: _Counts) -> None:
+        """Count more of it. Raises ImageTooLargeError."""
+        self.counts = now = self.counts.plus(counts)
+        if now.entries > MAX_ENTRIES:
+            raise ImageTooLargeError(f"the image's layers have more than {MAX_ENTRIES} files, links and directories")
+        if max(now.unpacked_bytes, now.tar_bytes) > self._limit_bytes:
             raise ImageTooLargeError(
                 f"the image's layers have more than {self._limit_bytes} bytes unpacked. Make it smaller, or raise"
                 " LAMBDOCK_IMAGE_LIMIT_MB of the controller and the workers"
@@ -278,12 +300,20 @@ class _Inflater:
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
         self._member: Any = None
+        self._members = 0
 
     def feed(self, piece: bytes) -> None:
+        for begin in range(0, len(piece), _SLICE):
+            self._feed(piece[begin : begin + _SLICE])
+
+    def _feed(self, piece: bytes) -> None:
         while True:
             if self._member is None:
                 if not piece:
                     return
+                self._members += 1
+                if self._members > MAX_GZIP_MEMBERS:
+                    raise TarError(f"its compressed data has more than {MAX_GZIP_MEMBERS} parts")
                 self._member = zlib.decompressobj(wbits=31)
             out = self._member.decompress(piece, _PIECE)
             self._take(out)

@@ -66,7 +66,7 @@ class ImageService:
         if name is not None:
             _check_name(name)
         async with self._turns:
-            with unnamed_file(self._spool) as file:
+            async with unnamed_file(self._spool) as file:
                 try:
                     index = await receive(body, file, limit_bytes=self._limit_bytes + _OVERHEAD_BYTES)
                     checked = await self._check(file, index, wanted)
@@ -121,7 +121,7 @@ class ImageService:
     async def _keep(self, file: BinaryIO, checked: CheckedImage) -> None:
         """Store all blobs, those that others have stored as well: a new put keeps the collector from an old one."""
         for digest, region in checked.regions.items():
-            with unnamed_file(self._spool) as blob:
+            async with unnamed_file(self._spool) as blob:
                 await asyncio.to_thread(copy_region, file, region, blob)
                 stored = await self._blobs.put_file(path_of(blob))
             if stored != digest:

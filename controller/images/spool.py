@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,12 +22,16 @@ class ArchiveTooLongError(ArchiveError):
     """More is sent than the largest image's archive has."""
 
 
-@contextmanager
-def unnamed_file(directory: Path) -> Iterator[BinaryIO]:
+@asynccontextmanager
+async def unnamed_file(directory: Path) -> AsyncIterator[BinaryIO]:
     """Open a new file that no name leads to; its bytes are freed when it is closed, by a crash too."""
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory) as file:
+    file: BinaryIO = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed below
+    try:
         yield file
+    finally:
+        # In a thread: freeing gigabytes takes seconds.
+        await asyncio.to_thread(file.close)
 
 
 def path_of(file: BinaryIO) -> Path:

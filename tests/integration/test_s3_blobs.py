@@ -47,7 +47,7 @@ class TestS3BlobStore(BlobStoreSuite):
     async def test_objects_of_others_are_no_blobs(self, server: S3Server, bucket: Bucket) -> None:
         store = S3BlobStore(bucket)
         sha256 = await store.put(b"ours")
-        for key in ("x", f"cells/one/{sha256}", f"cells/one/ab/cd/{sha256}", "cells/one/ab/cd/none"):
+        for key in ("x", f"cells/one/{sha256}", f"cells/one/ab/cd/{sha256}", "cells/one/ab/cd/abcd"):
             server.client.put_object(Bucket=bucket.name, Key=key, Body=b"theirs")
         assert [found async for found, _ in store.list()] == [sha256]
 
@@ -117,16 +117,20 @@ class TestS3BlobStore(BlobStoreSuite):
     async def test_listing_ends_uploads_of_dead_processes(
         self, server: S3Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        server.client.create_multipart_upload(Bucket=bucket.name, Key="cells/one/unfinished")
+        sha256 = digest_of(b"unfinished")
+        ours, theirs = f"cells/one/{sha256[:2]}/{sha256[2:4]}/{sha256}", "cells/one/of-somebody-else"
+        for key in (ours, theirs):
+            server.client.create_multipart_upload(Bucket=bucket.name, Key=key)
         store = S3BlobStore(bucket)
 
         # This server calls every upload one of the year 2010.
         monkeypatch.setattr(s3, "STALE_UPLOAD", timedelta(days=100 * 365))
         assert [item async for item in store.list()] == []
-        assert len(server.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]) == 1
+        assert len(server.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]) == 2
         monkeypatch.setattr(s3, "STALE_UPLOAD", timedelta(days=1))
         assert [item async for item in store.list()] == []
-        assert "Uploads" not in server.client.list_multipart_uploads(Bucket=bucket.name)
+        left = server.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]
+        assert [upload["Key"] for upload in left] == [theirs]
 
     async def test_more_blobs_than_a_page_holds_are_all_listed(self, server: S3Server, bucket: Bucket) -> None:
         keys = {digest_of(str(number).encode()) for number in range(1100)}

@@ -45,6 +45,8 @@ class Kit:
     has_swappiness: bool
     #: Directories that foreign images are known to have, by image: images never change, and to look takes a while.
     known_directories: set[tuple[str, str]] = field(default_factory=set)
+    #: Foreign images whose groups have been looked at.
+    checked_groups: set[str] = field(default_factory=set)
 
 
 class Box(Protocol):

@@ -16,6 +16,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from worker.time_share import TimeShare
+
 logger = logging.getLogger(__name__)
 
 Resolver = tuple[str, int]
@@ -35,6 +37,8 @@ _DATAGRAM_BYTES = 65_535
 #: A length byte from here on is a compression pointer, or reserved.
 _FIRST_POINTER = 64
 _BURST = 16
+#: What a query, or a connection, costs the worker, generously: a task, and mostly a socket of its own.
+_QUERY_COST_S = 0.0002
 _TYPE_A, _TYPE_ANY, _CLASS_IN = 1, 255, 1
 #: How long a sandbox may remember a name that the forwarder itself answers, in seconds.
 _TTL_S = 60
@@ -128,7 +132,7 @@ def is_answer(query: bytes, message: bytes) -> bool:
 
 
 class DnsForwarder:
-    """Answers one sandbox's DNS queries, over UDP and TCP. Owns both sockets."""
+    """Answers one sandbox's DNS queries, over UDP and TCP, within its share of the worker's time. Owns both sockets."""
 
     def __init__(
         self,
@@ -150,19 +154,21 @@ class DnsForwarder:
             ipaddress.IPv4Address(address)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
+        self._share = TimeShare(asyncio.get_running_loop(), self._update)
+        #: While it is clear, what a sandbox sends stays in the kernel, where there is room for little.
+        self._may_read = asyncio.Event()
 
     def start(self) -> None:
         """Begin to serve."""
         self._is_open = True
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._udp, self._on_datagrams)
-        loop.add_reader(self._tcp, self._on_connection)
+        self._update()
 
     def close(self) -> None:
         """Stop serving; queries under way get no answer. Idempotent."""
         if not self._is_open:
             return
         self._is_open = False
+        self._share.close()
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._udp)
         loop.remove_reader(self._tcp)
@@ -171,12 +177,29 @@ class DnsForwarder:
         for task in self._tasks:
             task.cancel()
 
+    def _update(self) -> None:
+        """Read, or leave what arrives where it is."""
+        if not self._is_open:
+            return
+        loop = asyncio.get_running_loop()
+        if self._share.is_held:
+            self._may_read.clear()
+            loop.remove_reader(self._udp)
+            loop.remove_reader(self._tcp)
+        else:
+            self._may_read.set()
+            loop.add_reader(self._udp, self._on_datagrams)
+            loop.add_reader(self._tcp, self._on_connection)
+
     def _on_datagrams(self) -> None:
         for _ in range(_BURST):
+            if self._share.is_held:
+                return
             try:
                 query, sender = self._udp.recvfrom(_DATAGRAM_BYTES)
             except OSError:
                 return
+            self._share.charge(_QUERY_COST_S)
             if len(query) < _HEADER_BYTES:
                 continue
             if len(self._tasks) >= MAX_OUTSTANDING:
@@ -189,6 +212,7 @@ class DnsForwarder:
             connection, _ = self._tcp.accept()
         except OSError:
             return
+        self._share.charge(_QUERY_COST_S)
         if len(self._tasks) >= MAX_OUTSTANDING:
             connection.close()
             return
@@ -213,6 +237,9 @@ class DnsForwarder:
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
             while True:
+                # Queries that are there already, and answers that nobody is asked for, suspend this task nowhere else.
+                await self._may_read.wait()
+                self._share.charge(_QUERY_COST_S)
                 async with asyncio.timeout(_IDLE_TIMEOUT_S):
                     query = await _read_message(reader)
                 if len(query) < _HEADER_BYTES:

@@ -94,6 +94,13 @@ class SandboxStartFailedError(Exception):
     """The sandbox could not be started; nothing of it is left. `str()` names the step and the engine's own words."""
 
 
+class ImageStartFailedError(SandboxStartFailedError):
+    """The engine, which has started the rest of the sandbox, refuses a foreign image's container: the image's fault.
+
+    It says nothing about this machine: whoever brings such an image must not make a worker look broken.
+    """
+
+
 class SandboxGoneError(Exception):
     """The sandbox no longer exists or runs, so it can't do what was asked."""
 
@@ -123,8 +130,8 @@ class SandboxDriver(Protocol):
         """Open the gate, once: the waiting process becomes `process`. Raises SandboxGoneError.
 
         Foreign images have no gate; their container is made only now, and takes as long as a start. Raises
-        SandboxStartFailedError when it can't be, and WorkingDirectoryError: nothing of the image runs then, and the
-        sandbox is good for `destroy` only. A program that can't be executed is told by `Sandbox.exited`.
+        SandboxStartFailedError when it can't be (ImageStartFailedError where the image is why), and
+        WorkingDirectoryError: nothing of the image runs then, and the sandbox is good for `destroy` only. A program that can't be executed is told by `Sandbox.exited`.
         """
         ...
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import os
 import socket
+import tarfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +28,8 @@ _NETWORK_LOOKS = 100
 _NETWORK_LOOK_S = 0.05
 #: Of a container's changes.
 _ADDED = 1
+#: The bits by which the engine marks, in a file's mode, all that is no plain file (Go's `fs.ModeType`).
+_KINDS = 0x8F280000
 
 #: Every way in which a call can fail that is the engine's matter.
 ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException, TimeoutError, OSError)
@@ -93,6 +98,32 @@ class EngineCalls:
         """Return what a container has beyond its image."""
         changes = await self._call(self._api.diff, container)
         return {change["Path"] for change in changes or () if change["Kind"] == _ADDED}
+
+    async def read_file(self, container: str, path: str, limit_bytes: int) -> bytes:
+        """Return a file of a container that need not run, links followed as inside it; empty when there is none.
+
+        Raises ValueError for more than `limit_bytes`, and for what is no file.
+        """
+        return bytes(await self._call(self._read_file, container, path, limit_bytes))
+
+    def _read_file(self, container: str, path: str, limit_bytes: int) -> bytes:
+        try:
+            stream, found = self._api.get_archive(container, path)
+            if found["linkTarget"]:
+                stream.close()
+                # Where it ends, through all further links.
+                stream, found = self._api.get_archive(container, found["linkTarget"])
+        except docker.errors.NotFound:
+            return b""
+        with contextlib.closing(stream):
+            if found["mode"] & _KINDS:
+                raise ValueError(f"{path} is no file")
+            if found["size"] > limit_bytes:
+                raise ValueError(f"{path} has {found['size']} bytes; at most {limit_bytes} are read")
+            packed = b"".join(stream)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            file = archive.extractfile(archive.getmembers()[0])
+            return file.read() if file else b""
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """Return what the engine tells about a container."""

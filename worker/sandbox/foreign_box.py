@@ -28,6 +28,7 @@ from worker.sandbox.container_config import (
 from worker.sandbox.containers import Container, EndedAtOnceError
 from worker.sandbox.driver import (
     ExitStatus,
+    ImageStartFailedError,
     ProcessSpec,
     SandboxGoneError,
     SandboxSpec,
@@ -35,6 +36,7 @@ from worker.sandbox.driver import (
     WorkingDirectoryError,
 )
 from worker.sandbox.engine_calls import ENGINE_ERRORS
+from worker.sandbox.identity import GROUP_ID
 from worker.sandbox.life import KILLED, Life
 from worker.sandbox.output_stream import not_executed
 from worker.sandbox.run_dir import LOG
@@ -43,6 +45,10 @@ from worker.sandbox.tmp_disk import TmpDisk
 #: What the engine's init process exits with when it can't become the program.
 _NOT_EXECUTED_CODES = (126, 127)
 _OUTPUT_END_TIMEOUT_S = 2.0
+#: Far above any that has been seen.
+_MAX_GROUP_FILE_BYTES = 1024 * 1024
+#: The engine's answers to what an image asks for, and what we refuse ourselves. Silence is the engine's own affair.
+_IMAGE_FAULTS = (docker.errors.APIError, ValueError)
 #: Parts of the engine's words about working directories.
 _NO_SUCH_DIRECTORY, _IS_NO_DIRECTORY = "chdir to cwd", "is not a directory"
 
@@ -108,11 +114,10 @@ class ForeignBox:
         """See `Box`."""
         if self._release is not None:
             await asyncio.wait([self._release])
-        if self._main.life is None:
-            # Nothing of the image runs.
+        await self._kit.containers.kill(self._main)
+        if self._watch is None:
+            # Nothing of the image has run in this life, so that nobody else tells of its end.
             self._tell(ExitStatus(code=KILLED))
-        else:
-            await self._kit.containers.kill(self._main)
 
     async def flush_log(self) -> None:
         """See `Box`."""
@@ -175,7 +180,8 @@ class ForeignBox:
                 await self._kit.containers.remove(self._main)
             if _NO_SUCH_DIRECTORY in str(error):
                 raise _no_directory(process.cwd) from error
-            raise SandboxStartFailedError(
+            kind = ImageStartFailedError if isinstance(error, _IMAGE_FAULTS) else SandboxStartFailedError
+            raise kind(
                 f"sandbox {self.spec.environment_id} of image {self.spec.image}: {step} failed: {error}"
             ) from error
         else:
@@ -208,6 +214,7 @@ class ForeignBox:
                 raise _no_directory(process.cwd) from error
             raise
         await self._check_directory(process.cwd)
+        await self._check_groups()
         self._process = process
 
     async def _check_directory(self, path: str) -> None:
@@ -221,6 +228,25 @@ class ForeignBox:
             if path in await self._kit.calls.added_paths(self._main.id):
                 raise _no_directory(path)
             known.add((self.spec.image, path))
+
+    async def _check_groups(self) -> None:
+        """Refuse an image that would choose its user's groups. Raises ValueError.
+
+        The engine adds the container's group to the supplementary ones by looking its number up in the image, where it
+        takes a group of that *name* for it, whichever number that has.
+        """
+        checked = self._kit.checked_groups
+        if self.spec.image in checked:
+            return
+        groups = await self._kit.calls.read_file(self._main.id, "/etc/group", _MAX_GROUP_FILE_BYTES)
+        for line in groups.splitlines():
+            name, _, rest = line.partition(b":")
+            if name.strip() == b"%d" % GROUP_ID:
+                raise ValueError(
+                    f"the image's /etc/group has a group that is named {GROUP_ID} ({rest[:40]!r}), which is the number"
+                    " of functions' own; take it out"
+                )
+        checked.add(self.spec.image)
 
     async def _watch_end(self, life: Life, log: AttachedLog | None) -> None:
         await asyncio.wait([life.exited])

@@ -84,6 +84,7 @@ class Database:
 def create_engine(url: str) -> AsyncEngine:
     """Return an engine for the URL; the directory of a SQLite file is made if need be. Connects when first used.
 
+    Errors do not show a statement's parameters: functions' environments are among them, and errors are logged.
     Raises ValueError, as `driver_url` does.
     """
     parsed = driver_url(url)
@@ -96,6 +97,7 @@ def create_engine(url: str) -> AsyncEngine:
             pool_recycle=_RECYCLE_S,
             # The server may have been started anew since a connection was last used.
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={
                 "timeout": _CONNECT_S,
                 "command_timeout": _STATEMENT_S,
@@ -104,7 +106,7 @@ def create_engine(url: str) -> AsyncEngine:
         )
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(parsed)
+    engine = create_async_engine(parsed, hide_parameters=True)
     sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

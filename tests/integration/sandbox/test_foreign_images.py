@@ -351,7 +351,9 @@ async def test_image_that_can_not_be_isolated_is_refused_as_the_image_s_fault(
 async def test_group_that_is_named_like_ours_and_is_another_gives_nothing(bench: Bench, engine: DockerEngine) -> None:
     groups = b"root:x:0:\nours:x:990:\n9900:x:0:\n"
     with scratch_image(engine.client, {"busybox": static_busybox(), "etc/group": groups}) as name:
-        _, said = await say(bench.driver(), bench.foreign_spec(image=name), shell("/busybox grep Groups /proc/self/status"))
+        _, said = await say(
+            bench.driver(), bench.foreign_spec(image=name), shell("/busybox grep Groups /proc/self/status")
+        )
 
     assert said.split() == ["Groups:", "990"]
 

@@ -63,6 +63,13 @@ class TestDirectoryBlobStore(BlobStoreSuite):
         assert new.exists()
         assert not old.exists()
 
+    async def test_files_of_others_are_no_blobs(self, tmp_path: Path) -> None:
+        store = DirectoryBlobStore(tmp_path / "blobs")
+        sha256 = await store.put(b"ours")
+        for name in (".nfs0001", "core", sha256[:63]):
+            (tmp_path / "blobs" / sha256[:2] / sha256[2:4] / name).write_bytes(b"theirs")
+        assert [found async for found, _ in store.list()] == [sha256]
+
     async def test_a_put_leaves_no_temporary_file(self, tmp_path: Path) -> None:
         store = DirectoryBlobStore(tmp_path / "blobs")
         await store.put(b"x")
@@ -101,7 +108,18 @@ def test_other_urls_are_refused_with_the_settings_name(url: str) -> None:
         open_blob_store(url)
 
 
-def test_a_refused_url_is_told_without_the_secret_in_it() -> None:
-    with pytest.raises(ValueError, match="credentials do not belong") as refused:
-        open_blob_store("s3://key:secret@bucket/prefix")
-    assert "secret" not in str(refused.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hidden@bucket/prefix",
+        "s3://key:hid/hidden@bucket",
+        "s3://bucket?secret_key=hidden",
+        "s3://bucket?endpoint=http://key:hidden@host",
+        "s3://bucket?endpoint=http%3A%2F%2Fkey%3Ahidden%40host",
+        "http://key:hidden@host/bucket",
+    ],
+)
+def test_a_refused_url_is_told_without_the_secret_in_it(url: str) -> None:
+    with pytest.raises(ValueError, match="LAMBDOCK_BLOB_URL") as refused:
+        open_blob_store(url)
+    assert "hid" not in str(refused.value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from controller.settings import ControllerSettings
-from controller.storage.sql.engine import driver_url
+from controller.storage.sql.engine import create_engine, driver_url
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,14 @@ def test_other_databases_are_refused_at_the_start_without_telling_the_password(u
         ControllerSettings(database_url=url)
 
     assert "secret" not in str(refused.value)
+
+
+async def test_an_error_that_is_logged_does_not_hold_what_was_to_be_stored(tmp_path: Path) -> None:
+    """The environment of a function is a parameter of its statement."""
+    engine = create_engine(f"sqlite:///{tmp_path}/x.db")
+    with pytest.raises(sa.exc.OperationalError, match="no such table") as failed:
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("INSERT INTO nowhere VALUES (:release)"), {"release": "hidden"})
+    await engine.dispose()
+
+    assert "hidden" not in str(failed.value)

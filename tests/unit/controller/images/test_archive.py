@@ -58,7 +58,8 @@ async def test_the_classic_form_is_read_with_a_layer_that_is_there_twice() -> No
     assert [one.blob for one in checked.manifest.layers] == [sha256(BASE), sha256(TOP), sha256(BASE)]
     assert [one.diff_id for one in checked.manifest.layers] == [sha256(BASE), sha256(TOP), sha256(BASE)]
     assert checked.manifest.architecture == "x86_64"
-    assert checked.manifest.total_bytes == 2000 + 5
+    # As the engine counts: it unpacks the lowest layer and the highest.
+    assert checked.manifest.total_bytes == 2000 + 5 + 2000
     for digest, region in checked.regions.items():
         assert sha256(data[region.offset : region.offset + region.size_bytes]) == digest
 
@@ -231,6 +232,29 @@ async def test_layers_are_counted_together() -> None:
     with pytest.raises(ImageTooLargeError):
         await check(tar_of(classic_members(layers)))
     assert (await check(tar_of(classic_members(layers[:9])))).manifest.total_bytes == 900_000
+
+
+async def test_a_layer_counts_in_each_place_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine unpacks it as often: kilobytes sent could fill a worker's disk."""
+    large = tar_of([("file", b"x" * 300_000)])
+    assert (await check(tar_of(classic_members([large] * 3)))).manifest.total_bytes == 900_000
+    for members in (classic_members([large] * 4), oci_members([large] * 4)):
+        with pytest.raises(ImageTooLargeError, match="more than 1048576 bytes unpacked"):
+            await check(tar_of(members))
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 3)
+    await refused(classic_members([BASE] * 4), "more than 3 files")
+
+
+async def test_parts_of_compressed_layers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes time, whatever is in it."""
+    monkeypatch.setattr(archives, "MAX_GZIP_MEMBERS", 3)
+    stored = gzip.compress(b"") * 2 + gzip.compress(BASE)
+    for content in (stored, gzip.compress(b"") + stored):
+        members = [("c", config_of([BASE])), ("l", content), manifest_member([("c", ["l"], None)])]
+        if content is stored:
+            assert await check(tar_of(members))
+        else:
+            await refused(members, "more than 3 parts")
 
 
 @pytest.mark.parametrize("key", ["GNU.sparse.size", "GNU.sparse.realsize"])
