@@ -51,7 +51,7 @@ def check_blob_url(url: str) -> None:
 
 
 def _shown(url: str) -> str:
-    """Return a URL without what is before an @ and without its query: people write secrets there, and this is printed."""
+    """Return a URL for print: without what is before an @, and without its query, where people write secrets."""
     plain, mark, _ = re.sub(r"//[^?#]*@", "//…@", url).partition("?")
     return f"{plain}?…" if mark else plain
 

@@ -10,13 +10,15 @@ from contract.blobs.store import BlobStore
 from contract.bus.operations import Operations
 from controller.background.references import BlobReferences
 from controller.resources.functions.preparation import PreparationService
+from controller.storage.sql.engine import BUSY_TIMEOUT_MS
 
 log = logging.getLogger(__name__)
 
 #: Of a blob that nothing refers to: an upload may be on its way into SQL, or an event's payload into its queue.
 BLOB_AGE_S: Final = 86_400.0
-#: Between two looks into SQL: from a creation's last look at what it names to its row, it takes less.
-SECOND_LOOK_S: Final = 5.0
+#: Between two looks into SQL: from a creation's last look at what it names to its row, it takes less, even where the
+#: row's transaction waits for others.
+SECOND_LOOK_S: Final = 2 * BUSY_TIMEOUT_MS / 1000
 #: With a database that has lost everything, more than so many functions are not believed to have been deleted.
 _FEW: Final = 3
 

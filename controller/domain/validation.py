@@ -80,8 +80,8 @@ class Constraint:
 
 _S3_CONSTRAINTS: Mapping[str, Constraint] = {
     "S3Bucket": Constraint(smallest=3, longest=63, pattern=r"[0-9A-Za-z\.\-_]*(?<!\.)"),
-    "S3Key": Constraint(smallest=1, longest=1024),
-    "S3ObjectVersion": Constraint(smallest=1, longest=1024),
+    "S3Key": Constraint(smallest=1, longest=1024, pattern=r".*"),
+    "S3ObjectVersion": Constraint(smallest=1, longest=1024, pattern=r".*"),
     "S3ObjectStorageMode": Constraint(choices=("COPY", "REFERENCE")),
 }
 

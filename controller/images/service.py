@@ -65,17 +65,16 @@ class ImageService:
         """
         if name is not None:
             _check_name(name)
-        async with self._turns:
-            async with unnamed_file(self._spool) as file:
-                try:
-                    index = await receive(body, file, limit_bytes=self._limit_bytes + _OVERHEAD_BYTES)
-                    checked = await self._check(file, index, wanted)
-                except ArchiveTooLongError as error:
-                    raise errors.RequestTooLargeError(f"Could not take in the image: {error}.") from error
-                except ArchiveError as error:
-                    raise errors.InvalidParameterValueError(f"Could not take in the image: {error}.") from error
-                async with asyncio.timeout(_STORE_DEADLINE_S):
-                    await self._keep(file, checked)
+        async with self._turns, unnamed_file(self._spool) as file:
+            try:
+                index = await receive(body, file, limit_bytes=self._limit_bytes + _OVERHEAD_BYTES)
+                checked = await self._check(file, index, wanted)
+            except ArchiveTooLongError as error:
+                raise errors.RequestTooLargeError(f"Could not take in the image: {error}.") from error
+            except ArchiveError as error:
+                raise errors.InvalidParameterValueError(f"Could not take in the image: {error}.") from error
+            async with asyncio.timeout(_STORE_DEADLINE_S):
+                await self._keep(file, checked)
         manifest = checked.manifest
         image = PushedImage(
             account=account,

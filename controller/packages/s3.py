@@ -53,13 +53,16 @@ class S3Objects:
     async def fetch(self, wanted: S3Object, path: Path, *, limit_bytes: int) -> None:
         """See ObjectSource."""
         ends_at = time.monotonic() + self._deadline_s
-        run = partial(self._fetch, wanted, path, limit_bytes, ends_at)
+        is_given_up = threading.Event()
+        run = partial(self._fetch, wanted, path, limit_bytes, ends_at, is_given_up)
         try:
             async with asyncio.timeout(self._deadline_s):
                 # After the time-out the thread ends by itself, at its next chunk or its own time-out.
                 await asyncio.get_running_loop().run_in_executor(self._threads, run)
         except TimeoutError as error:
             raise self._unavailable(wanted, f"it took more than {self._deadline_s:g} s") from error
+        finally:
+            is_given_up.set()
 
     def close(self) -> None:
         """End the threads as soon as they are done, and close the connections."""
@@ -67,7 +70,17 @@ class S3Objects:
         if self._client is not None:
             self._client.close()
 
-    def _fetch(self, wanted: S3Object, path: Path, limit_bytes: int, ends_at: float) -> None:
+    def _fetch(
+        self, wanted: S3Object, path: Path, limit_bytes: int, ends_at: float, is_given_up: threading.Event
+    ) -> None:
+        try:
+            self._get(wanted, path, limit_bytes, ends_at)
+        finally:
+            if is_given_up.is_set():
+                # Whoever would remove it may have done so before it was made.
+                path.unlink(missing_ok=True)
+
+    def _get(self, wanted: S3Object, path: Path, limit_bytes: int, ends_at: float) -> None:
         if time.monotonic() >= ends_at:
             raise TimeoutError  # It has waited for a thread too long.
         version = {} if wanted.version is None else {"VersionId": wanted.version}

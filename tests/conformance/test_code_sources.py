@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -265,6 +266,25 @@ def test_what_s3_refuses_is_passed_on(said: bytes, expected: tuple[int, str, str
     peer.close()
 
 
+async def test_what_arrives_when_nobody_waits_any_more_is_not_kept(tmp_path: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    objects = objects_at(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    wanted = S3Object(bucket="bucket", key="k")
+    fetch = asyncio.create_task(objects.fetch(wanted, tmp_path / "code", limit_bytes=9))
+    server, _ = await asyncio.to_thread(listener.accept)
+
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    await asyncio.to_thread(objects._threads.shutdown, wait=True)
+    assert list(tmp_path.iterdir()) == []
+    objects.close()
+    server.close()
+    listener.close()
+
+
 @pytest.mark.parametrize("own", [True, False])
 async def test_requests_are_signed_by_the_settings_or_else_by_what_boto3_finds(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -466,6 +486,7 @@ def test_a_package_gets_no_image_config_later(client: Any) -> None:
         ({"ImageConfig": {"WorkingDirectory": "x" * 1001}}, "imageConfig.workingDirectory"),
         ({"Code": {"S3Bucket": "x", "S3Key": "k"}}, "code.s3Bucket"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "k" * 1025}}, "code.s3Key"),
+        ({"Code": {"S3Bucket": "bucket", "S3Key": "k\n"}}, "code.s3Key"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "k", "S3ObjectVersion": ""}}, "code.s3ObjectVersion"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "k", "S3ObjectStorageMode": "MOVE"}}, "code.s3ObjectStorageMode"),
     ],

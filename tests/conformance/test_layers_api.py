@@ -305,6 +305,11 @@ def test_layers_of_other_accounts_are_refused_for_want_of_a_policy(api: ApiServe
             " equal to 3",
         ),
         ({"Content": {"S3Bucket": "bucket", "S3Key": ""}}, "Value '' at 'content.s3Key' failed to satisfy constraint"),
+        (
+            {"Content": {"S3Bucket": "bucket", "S3Key": "a\nb"}},
+            "at 'content.s3Key' failed to satisfy constraint: Member must satisfy regular expression pattern: .*",
+        ),
+        ({"LicenseInfo": "MIT\n"}, "at 'licenseInfo' failed to satisfy constraint: Member must satisfy regular"),
         ({"Content": None}, "Value null at 'content' failed to satisfy constraint: Member must not be null"),
         ({"LayerName": "a.b"}, f"Value 'a.b' at 'layerName' failed to satisfy constraint: {NAME_PATTERN}"),
         ({"LayerName": "x" * 141}, "at 'layerName' failed to satisfy constraint: Member must satisfy regular"),

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from worker.time_share import TimeShare
+
 log = logging.getLogger(__name__)
 
 #: Returns the protocol of a new connection; it is given what to call when that has ended.
@@ -15,13 +17,16 @@ Make = Callable[[Callable[[], None]], asyncio.Protocol]
 
 _BURST: Final = 16
 _REST_S: Final = 0.5
+#: What a connection costs the worker, also one that ends at once: a task, a protocol, mostly a further connection.
+_CONNECTION_COST_S = 0.0003
 
 
 class Acceptor:
     """Makes a protocol for each connection to one of its listeners, which it owns.
 
-    Connections over the limit wait in the kernel's queues, which are bounded too, until one ends. Beginning costs a few
-    microseconds, so that every sandbox can have one whether or not its function ever connects.
+    Connections over the limit wait in the kernel's queues, which are bounded too, until one ends; and so do those of
+    whoever connects again and again, for its share of the worker's time. Beginning costs a few microseconds, so that
+    every sandbox can have one whether or not its function ever connects.
     """
 
     def __init__(
@@ -36,12 +41,14 @@ class Acceptor:
         self._is_listening = False
         #: Nothing can be taken at the moment.
         self._is_resting = False
+        self._share = TimeShare(loop, self._update)
         self._tasks: set[asyncio.Task[None]] = set()
         self._update()
 
     def close(self) -> None:
         """Take no more, and close the listeners. What has been taken is its protocols' to end. Idempotent."""
         self._is_open = False
+        self._share.close()
         self._update()
         for task in self._tasks:
             task.cancel()
@@ -49,7 +56,8 @@ class Acceptor:
             listener.close()
 
     def _update(self) -> None:
-        wanted = self._is_open and not self._is_resting and self._count < self._limit
+        can_take = not self._is_resting and not self._share.is_held
+        wanted = self._is_open and can_take and self._count < self._limit
         for listener, make in self._listeners:
             if wanted and not self._is_listening:
                 self._loop.add_reader(listener, self._on_connection, listener, make)
@@ -74,9 +82,12 @@ class Acceptor:
                 self._loop.call_later(_REST_S, self._go_on)
                 break
             self._count += 1
+            pass
             task = self._loop.create_task(self._attach(accepted, make))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if self._share.is_held:
+                break
         self._update()
 
     async def _attach(self, accepted: socket.socket, make: Make) -> None:

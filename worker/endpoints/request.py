@@ -20,6 +20,9 @@ _METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"PATCH"))
 #: what concerns the connection, and whatever could be taken for the platform's own.
 _PASSED: Final = frozenset((b"accept", b"authorization", b"content-length", b"content-type", b"user-agent"))
 _PASSED_PREFIX: Final = b"x-amz"
+#: Of a path and query, respelled: up to three times as long as it came. Lambda's own longest, fifty keys of tags,
+#: have 20 KB; clients of HTTP give up at 64.
+MAX_TARGET_BYTES: Final = 32_768
 #: Concern one connection only; an answer's framing is made anew.
 _HOP_BY_HOP: Final = frozenset(
     (
@@ -80,6 +83,9 @@ def judge(method: bytes, target: bytes, headers: Iterable[Header]) -> Forward | 
             code="UnknownOperationException",
             message=f"{shown!r} is no path of the Lambda API, which is all that functions reach here.",
         )
+    if len(passed_target) > MAX_TARGET_BYTES:
+        text = f"Path and query have {len(passed_target)} bytes; at most {MAX_TARGET_BYTES} are passed on."
+        return Refusal(status=414, code="RequestUriTooLongException", message=text)
     if method not in _METHODS:
         text = f"{shown!r} does not support the method {method.decode('latin-1')}."
         return Refusal(status=405, code="MethodNotAllowedException", message=text)

@@ -139,10 +139,14 @@ def foreign_config(
 def foreign_volumes(spec: SandboxSpec, owner: Owner) -> dict[str, str]:
     """Return the volumes that a foreign image's container has, by name, with their paths.
 
-    Raises ValueError for an image with too many.
+    Raises ValueError for an image with too many, and for paths that are not absolute: the engine takes them for others
+    than ours, whatever they mean, and `../x` for one that lies over the read-only `/x`, writable.
     """
+    relative = [path for path in spec.volumes if not path.startswith("/")]
+    if relative:
+        raise ValueError(f"the image declares the volume {relative[0][:200]!r}; a volume must be an absolute path")
     taken = {"/tmp", "/etc/hosts", "/etc/resolv.conf"}  # noqa: S108 - of the sandbox
-    paths = sorted({posixpath.normpath(f"/{path}".replace("//", "/")) for path in spec.volumes} - taken)
+    paths = sorted({posixpath.normpath(f"/{path.lstrip('/')}") for path in spec.volumes} - taken)
     if len(paths) > MAX_VOLUMES:
         raise ValueError(f"the image declares {len(paths)} volumes; at most {MAX_VOLUMES} are possible")
     name = container_name(owner, spec.environment_id)

@@ -131,7 +131,8 @@ class SandboxDriver(Protocol):
 
         Foreign images have no gate; their container is made only now, and takes as long as a start. Raises
         SandboxStartFailedError when it can't be (ImageStartFailedError where the image is why), and
-        WorkingDirectoryError: nothing of the image runs then, and the sandbox is good for `destroy` only. A program that can't be executed is told by `Sandbox.exited`.
+        WorkingDirectoryError: nothing of the image runs then, and the sandbox is good for `destroy` only. A program
+        that can't be executed is told by `Sandbox.exited`.
         """
         ...
 

@@ -15,10 +15,10 @@ ARCHITECTURES = ("x86_64", "arm64")
 #: Member as AWS writes it in a refusal → its constraint.
 _SINGLE: Mapping[str, Constraint] = {
     "description": Constraint(longest=256),
-    "licenseInfo": Constraint(longest=512),
+    "licenseInfo": Constraint(longest=512, pattern=r".*"),
     "content.s3Bucket": Constraint(smallest=3, longest=63, pattern=r"[0-9A-Za-z\.\-_]*(?<!\.)"),
-    "content.s3Key": Constraint(smallest=1, longest=1024),
-    "content.s3ObjectVersion": Constraint(smallest=1, longest=1024),
+    "content.s3Key": Constraint(smallest=1, longest=1024, pattern=r".*"),
+    "content.s3ObjectVersion": Constraint(smallest=1, longest=1024, pattern=r".*"),
     "content.s3ObjectStorageMode": Constraint(choices=("COPY", "REFERENCE")),
     "compatibleRuntime": Constraint(choices=RUNTIMES),
     "compatibleArchitecture": Constraint(choices=ARCHITECTURES),

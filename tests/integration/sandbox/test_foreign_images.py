@@ -327,6 +327,8 @@ async def test_image_that_is_gone_fails_at_its_release(bench: Bench) -> None:
         ({}, ("/proc/x",), "/proc"),
         ({}, ("/",), "destination can't be '/'"),
         ({}, tuple(f"/{number}" for number in range(65)), "65 volumes"),
+        # The engine would mount this one over ours, and writable: as much of the host's disk as there is.
+        ({"data/file": b""}, ("../../data",), "absolute"),
         ({"etc/group": b"plain:x:5:\n 990:x:0:\n"}, (), "named 990"),
         ({"real/group": b"990:x:0:\n", "etc/group": "../real/group"}, (), "named 990"),
         ({"etc/group": b"plain:x:5:\n" * 100_000}, (), "/etc/group"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -239,3 +241,33 @@ async def test_a_cancelled_push_stops_reading(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(asyncio.CancelledError):
         await push
     assert await asyncio.to_thread(ended.wait, 10)
+
+
+class ThreadNotingFile(io.FileIO):
+    """A file without a name that notes who closes it."""
+
+    closed_by: ClassVar[list[int]] = []
+
+    def __init__(self, dir: Path) -> None:
+        super().__init__(os.open(dir, os.O_RDWR | os.O_TMPFILE, 0o600), "r+")
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed_by.append(threading.get_ident())
+        super().close()
+
+
+def test_nobody_waits_while_the_disk_frees_an_archive(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds for one of 10 GB."""
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", ThreadNotingFile)
+    monkeypatch.setattr(ThreadNotingFile, "closed_by", [])
+
+    assert _push(api).status_code == 201
+    assert _push(api, b"no archive" * 100).status_code == 400
+
+    async def here() -> int:
+        return threading.get_ident()
+
+    # The archives', the configuration's and the layers'.
+    assert len(ThreadNotingFile.closed_by) == 2 + 1 + len(LAYERS)
+    assert api.run(here()) not in ThreadNotingFile.closed_by

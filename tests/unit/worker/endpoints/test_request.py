@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from worker.endpoints.request import Forward, Header, Refusal, answer_headers, judge, refusal_answer
+from worker.endpoints.request import (
+    MAX_TARGET_BYTES,
+    Forward,
+    Header,
+    Refusal,
+    answer_headers,
+    judge,
+    refusal_answer,
+)
 
 SIGNED: Header = (
     b"authorization",
@@ -106,6 +114,15 @@ def test_other_paths_and_methods_are_refused_signed_or_not() -> None:
     assert refused(b"GET", b"/health").status == 404
     assert refused(b"HEAD", FUNCTIONS, SIGNED).status == 405
     assert refused(b"OPTIONS", FUNCTIONS, SIGNED).code == "MethodNotAllowedException"
+
+
+@pytest.mark.parametrize("target", [FUNCTIONS + b"?x=" + b"a" * 40_000, FUNCTIONS + b"/" + b"(" * 12_000])
+def test_a_target_that_is_too_long_when_it_is_respelled_is_refused(target: bytes) -> None:
+    refusal = refused(b"GET", target, SIGNED)
+
+    assert (refusal.status, refusal.code) == (414, "RequestUriTooLongException")
+    longest = "/" + "2015-03-31/functions?x=" + "a" * (MAX_TARGET_BYTES - 24)
+    assert len(forwarded(target=longest.encode()).target) == MAX_TARGET_BYTES
 
 
 def test_a_request_without_length_or_encoding_has_no_body() -> None:

@@ -101,7 +101,9 @@ def test_layers_are_mounted_read_only_at_opt() -> None:
     assert mounts["/opt"] == {"Type": "bind", "Source": "/host/merged", "Target": "/opt", "ReadOnly": True}
 
 
-FOREIGN_SPEC = replace(SPEC, holder_image="holder:1", code_dir=None, volumes=("/data", "tmp/", "/data/", "/etc/hosts"))
+FOREIGN_SPEC = replace(
+    SPEC, holder_image="holder:1", code_dir=None, volumes=("/data", "///tmp/", "/data/", "/etc/hosts")
+)
 PROCESS = ProcessSpec(argv=("/entry", "x"), env={"A": "1", "B": "a=b"}, cwd="/w")
 FOREIGN = foreign_config(FOREIGN_SPEC, PROCESS, OWNER, places(), holder_id="abc", has_swappiness=True)
 
@@ -138,6 +140,14 @@ def test_a_foreign_image_s_volumes_are_read_only_and_never_in_the_place_of_ours(
     assert mounts["/data"]["VolumeOptions"]["Labels"]["lambdock.worker"] == "w1"
     assert mounts["/tmp"]["VolumeOptions"]["DriverConfig"]["Options"]["device"] == "/dev/loop3"
     assert mounts["/etc/hosts"]["Type"] == "bind"
+
+
+@pytest.mark.parametrize("path", ["data", "../data", "./data", ""])
+def test_an_image_with_a_volume_that_the_engine_takes_for_another_path_is_refused(path: str) -> None:
+    spec = replace(FOREIGN_SPEC, volumes=("/data", path))
+
+    with pytest.raises(ValueError, match="absolute"):
+        foreign_config(spec, PROCESS, OWNER, places(), holder_id="abc", has_swappiness=True)
 
 
 def test_an_image_with_too_many_volumes_is_refused() -> None:
