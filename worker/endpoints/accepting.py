@@ -82,7 +82,7 @@ class Acceptor:
                 self._loop.call_later(_REST_S, self._go_on)
                 break
             self._count += 1
-            pass
+            self._share.charge(_CONNECTION_COST_S)
             task = self._loop.create_task(self._attach(accepted, make))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
