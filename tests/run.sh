@@ -20,7 +20,7 @@ count() { sed -E 's/\x1b\[[0-9;]*m//g' "$log" | tail -n 1 | grep -oE "[0-9]+ $1"
 for suite in "${suites[@]}"; do
     printf '\n== %s\n' "${LAMBDOCK_TEST_NAME:-$suite}"
     began=$SECONDS code=0
-    .venv/bin/python -m pytest "tests/$suite" "${arguments[@]}" 2>&1 | tee "$log" || code=$?
+    .venv/bin/python -m pytest --durations=12 --durations-min=3 "tests/$suite" "${arguments[@]}" 2>&1 | tee "$log" || code=$?
     passed=$(count passed) failed=$(($(count failed) + $(count 'errors?')))
     if [ "$(count skipped)" != 0 ]; then
         echo "tests/$suite skipped tests; they must run or fail" >&2

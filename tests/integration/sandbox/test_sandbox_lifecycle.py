@@ -24,6 +24,7 @@ async def test_kill_leaves_no_running_instruction(bench: Bench) -> None:
 import mmap, os
 shared = open("/tmp/count", "w+b"); shared.truncate(8)
 view = memoryview(mmap.mmap(shared.fileno(), 8)).cast("Q")
+view[0] = 1
 print("up", flush=True)
 while True: view[0] += 1
 """
