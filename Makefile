@@ -27,7 +27,7 @@ purge: ## make down, and remove functions and state for good
 	@$(PYTHON3) -m deploy.down --purge
 
 .PHONY: test
-test: ## install what tests need, and run them all (under 10 minutes)
+test: ## install what tests need, and run them all (a quarter of an hour)
 	@bash tests/all.sh
 
 .PHONY: setup

@@ -36,6 +36,7 @@ class Bare:
     latencies_ms: list[float] = field(default_factory=list)
     responses: int = 0
     first_response: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: list[asyncio.Transport] = field(default_factory=list)
 
 
 class _Connection(asyncio.Protocol):
@@ -48,6 +49,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._bare.connections.append(transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -133,6 +135,10 @@ async def _bare_containers(engine: DockerEngine, image: str, code: Path, count: 
             with contextlib.suppress(Exception):
                 await engine.call(api.remove_container, container, force=True)
         server.close()
+        for connection in bare.connections:
+            connection.abort()
+        # They are closed in the loop's next round.
+        await asyncio.sleep(0)
 
 
 def _config(api: Any, image: str, code: Path, runtime_api: str) -> dict[str, Any]:
